@@ -1,0 +1,1 @@
+//! The admin listener: liveness, readiness, metrics, status and actions.

@@ -1,0 +1,91 @@
+//! Binding: a credential's token goes to the origins that it is bound to and nowhere else.
+//!
+//! Owns: the only way from a cell to a [`TokenReader`] that the data plane has. A route holds a
+//! [`BoundCredential`], which exists only for an origin that was checked.
+
+use std::sync::Arc;
+
+use super::{TokenCell, TokenReader};
+use crate::names::Name;
+use crate::origin::{Origin, Scheme};
+
+/// A cell together with the one origin that its token may be sent to.
+#[derive(Debug, Clone)]
+pub struct BoundCredential {
+    cell: Arc<TokenCell>,
+    origin: Origin,
+}
+
+/// Why a credential may not be used for an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindingError {
+    /// Not among `allowed_upstreams`.
+    #[error("the credential `{credential}` is not allowed for {origin}; it may go to {allowed}")]
+    NotAllowed {
+        /// The credential.
+        credential: Name,
+        /// Where the route leads.
+        origin: Origin,
+        /// Where the token may go.
+        allowed: String,
+    },
+    /// A bearer in the clear to another machine.
+    #[error(
+        "the credential `{credential}` would be sent unencrypted to {origin}; use https, or say `allow_plaintext: true` on the route"
+    )]
+    Plaintext {
+        /// The credential.
+        credential: Name,
+        /// Where the route leads.
+        origin: Origin,
+    },
+}
+
+/// Checks that a credential may go to `origin`.
+pub fn check(
+    credential: &Name,
+    allowed: &[Origin],
+    origin: &Origin,
+    allow_plaintext: bool,
+) -> Result<(), BindingError> {
+    if !allowed.contains(origin) {
+        let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(BindingError::NotAllowed {
+            credential: credential.clone(),
+            origin: origin.clone(),
+            allowed,
+        });
+    }
+    if origin.scheme() == Scheme::Http && !origin.is_loopback() && !allow_plaintext {
+        return Err(BindingError::Plaintext { credential: credential.clone(), origin: origin.clone() });
+    }
+    Ok(())
+}
+
+impl BoundCredential {
+    /// Binds a cell to an origin after [`check`].
+    pub fn try_new(
+        cell: Arc<TokenCell>,
+        allowed: &[Origin],
+        origin: Origin,
+        allow_plaintext: bool,
+    ) -> Result<Self, BindingError> {
+        check(cell.name(), allowed, &origin, allow_plaintext)?;
+        Ok(Self { cell, origin })
+    }
+
+    /// The origin that the token may go to.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The credential's name.
+    pub fn name(&self) -> &Name {
+        self.cell.name()
+    }
+
+    /// A reader for one worker.
+    pub fn reader(&self) -> TokenReader {
+        self.cell.reader()
+    }
+}

@@ -1,0 +1,57 @@
+//! Credentials: tokens kept fresh in the background and read without waiting.
+//!
+//! Owns: the life of a token from seed to hard stop: states, schedule, the refresh task, the cell that the
+//! data plane reads, and which origins a token may go to. Never runs on a data-plane thread, except for
+//! [`cell::TokenReader`], which takes no lock, allocates nothing and awaits nothing.
+
+pub mod binding;
+pub mod cell;
+pub mod refresher;
+pub mod schedule;
+pub mod state;
+
+use std::time::Duration;
+
+use crate::names::Name;
+use crate::oauth::OAuthConfig;
+use crate::origin::Origin;
+pub use binding::{BindingError, BoundCredential};
+pub use cell::{Published, Token, TokenCell, TokenReader, Unavailable};
+pub use state::State;
+
+/// One entry of `credentials:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialConfig {
+    /// Its key in the map.
+    pub name: Name,
+    /// How it talks to its provider.
+    pub oauth: OAuthConfig,
+    /// `allowed_upstreams`, or the origins of the routes that name it.
+    pub allowed_upstreams: Vec<Origin>,
+    /// `required`: `/readyz` is red without a usable token.
+    pub required: bool,
+    /// `rotation.mode`.
+    pub rotation: RotationMode,
+    /// `rotation.grace`, else the preset's.
+    pub grace: Duration,
+    /// `refresh.at` in parts per million of the lifetime; `None`: by the lifetime.
+    pub refresh_at_ppm: Option<u32>,
+    /// `refresh.min_interval`, 5 s.
+    pub min_interval: Duration,
+    /// `lifetime.default`, 10 min.
+    pub default_lifetime: Duration,
+    /// `lifetime.refresh_token`, else the preset's.
+    pub refresh_token_lifetime: Option<Duration>,
+}
+
+/// `rotation.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RotationMode {
+    /// Single-use until observed otherwise.
+    #[default]
+    Auto,
+    /// Every refresh token is spent by its use.
+    SingleUse,
+    /// A refresh token may be sent again.
+    Reusable,
+}

@@ -1,0 +1,1 @@
+//! The schedule: a pure function from state, time and jitter to the next action.

@@ -1,0 +1,1 @@
+//! Grants: the form parameters of each kind of token request.

@@ -1,0 +1,1 @@
+//! Policy: who may use a listener, and from where a browser may call it.

@@ -1,0 +1,51 @@
+//! Routes: which upstream, which credential, which edits.
+//!
+//! Owns: matching (host, path prefix on segment boundaries, method), the normal form of paths, and the prebuilt
+//! parts of a request. Never does I/O.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::names::Name;
+use crate::upstream::{Timeouts, UpstreamConfig};
+
+/// One route of a reverse listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// `name`; unique in its listener.
+    pub name: Name,
+    /// `match.hosts`, lower case; `None`: the bind address and `localhost`, any port.
+    pub hosts: Option<Vec<String>>,
+    /// `match.path_prefix`, in normal form, beginning with `/`.
+    pub path_prefix: String,
+    /// `match.methods`; empty: all.
+    pub methods: Vec<Method>,
+    /// `upstream`.
+    pub upstream: UpstreamConfig,
+    /// `rewrite_prefix`.
+    pub rewrite_prefix: Option<String>,
+    /// `credential`.
+    pub credential: Option<Name>,
+    /// `preserve_host`.
+    pub preserve_host: bool,
+    /// `request_headers`.
+    pub request_headers: HeaderEdits,
+    /// `response_headers`.
+    pub response_headers: HeaderEdits,
+    /// `timeouts`.
+    pub timeouts: Timeouts,
+    /// `wait_for_token`.
+    pub wait_for_token: Duration,
+    /// `allow_plaintext`.
+    pub allow_plaintext: bool,
+}
+
+/// `request_headers` or `response_headers`. Removal comes first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// `set`: replaces what is there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// `remove`.
+    pub remove: Vec<HeaderName>,
+}

@@ -1,0 +1,44 @@
+//! Upstreams: connections to origins, and the pool that a worker keeps of them.
+//!
+//! Owns: dialling, TLS out, outbound proxy, pooling and their limits. Never sees a token by itself: it sends the
+//! request that it is given.
+
+use std::time::Duration;
+
+use crate::origin::Origin;
+use crate::tls::TlsClientConfig;
+
+/// `upstream:` of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Where requests go.
+    pub origin: Origin,
+    /// `tls`.
+    pub tls: TlsClientConfig,
+    /// `outbound_proxy` (upstream, else global): CONNECT for https, absolute-form for http.
+    pub outbound_proxy: Option<url::Url>,
+}
+
+/// `timeouts` of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// DNS, TCP and TLS: 5 s.
+    pub connect: Duration,
+    /// From the request sent whole to the head of the answer: 5 min.
+    pub first_byte: Duration,
+    /// Between two frames of the answer: 5 min.
+    pub response_idle: Duration,
+    /// Between two frames of the request body: 30 s.
+    pub request_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(300),
+            response_idle: Duration::from_secs(300),
+            request_idle: Duration::from_secs(30),
+        }
+    }
+}
