@@ -3,8 +3,19 @@
 //! Owns: the crypto provider, trust anchors and client certificates of every outgoing connection.
 //! Never offers a way to skip verification.
 
-use crate::secret::SecretSource;
+pub mod pem;
+mod roots;
+
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::secret::SecretSource;
 
 /// A TLS client: whom it trusts and who it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,19 +48,85 @@ pub enum TlsError {
         /// What is wrong, and the remedy.
         reason: String,
     },
+    /// The key could not be read from its source.
+    #[error("TLS key: {0}")]
+    Key(#[from] crate::secret::SecretError),
     /// rustls refused the combination.
     #[error("TLS: {0}")]
     Config(String),
 }
 
-/// The one crypto provider: aws-lc with the post-quantum hybrid on.
-pub fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
-    std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+impl TlsClientConfig {
+    /// The name that the server must prove and that is sent as SNI: `server_name` where configured, else
+    /// `host` (an IPv6 address without brackets).
+    pub fn verified_name(&self, host: &str) -> Result<ServerName<'static>, TlsError> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        ServerName::try_from(name.to_owned())
+            .map_err(|_| TlsError::Config(format!("`{name}` is neither a DNS name nor an IP address")))
+    }
 }
 
-/// Builds the rustls configuration; ALPN is the caller's to add.
-#[allow(clippy::todo, reason = "skeleton")]
-pub fn client_config(config: &TlsClientConfig) -> Result<rustls::ClientConfig, TlsError> {
-    let _ = config;
-    todo!()
+/// The one crypto provider: aws-lc with the post-quantum hybrid X25519MLKEM768 preferred.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
 }
+
+/// Builds the rustls configuration for TLS 1.2 and 1.3; ALPN is the caller's to add. Reads the files now,
+/// blocking, except for the system's roots: those are read once a process, at the first handshake.
+pub fn client_config(config: &TlsClientConfig) -> Result<rustls::ClientConfig, TlsError> {
+    config.verified_name("localhost")?;
+    let verifier: Arc<dyn ServerCertVerifier> = match &config.ca {
+        Some(bundle) => WebPkiServerVerifier::builder_with_provider(
+            Arc::new(pem::read_trust_anchors(bundle)?),
+            provider(),
+        )
+        .build()
+        .map_err(|error| TlsError::Config(error.to_string()))?,
+        None => roots::SystemRoots::shared(),
+    };
+    // Not a way around verification: both verifiers above are webpki's, over other sets of roots.
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Config(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    Ok(match &config.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = certified_key(&identity.cert, &identity.key)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+        }
+    })
+}
+
+/// Reads a certificate chain and its private key and checks that they belong together.
+pub fn certified_key(cert: &std::path::Path, key: &SecretSource) -> Result<CertifiedKey, TlsError> {
+    let chain = pem::read_certificates(cert)?;
+    let place = match key.path() {
+        Some(path) => path.display().to_string(),
+        None => "the private key".to_owned(),
+    };
+    let key = pem::parse_private_key(key.read_blocking()?.expose(), &place)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::File {
+            path: place,
+            reason: format!(
+                "this key does not belong to the first certificate of {}; that file must begin with the \
+                 key's own certificate, its issuers after it",
+                cert.display()
+            ),
+        },
+        rustls::Error::InvalidCertificate(_) => TlsError::File {
+            path: cert.display().to_string(),
+            reason: format!("the first certificate cannot be parsed: {error}"),
+        },
+        _ => TlsError::File {
+            path: place,
+            reason: format!("this key cannot be used (RSA of 2048 bits or more, P-256, P-384, P-521 or Ed25519 can): {error}"),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;
