@@ -6,7 +6,8 @@
 //! The protocol that callers follow: take the lease, read again inside it, commit `in_flight`, send the
 //! token request, commit the new pair, only then publish it, release the lease (drop it).
 
-pub mod contract;
+#[cfg(test)]
+mod contract;
 pub mod file;
 pub mod memory;
 pub mod record;
@@ -106,6 +107,16 @@ pub enum StoreError {
     Setup(String),
 }
 
+impl Lease {
+    /// The credential that it is the lease of.
+    pub fn key(&self) -> &Name {
+        match self {
+            Self::File(lease) => lease.key(),
+            Self::Memory(lease) => lease.key(),
+        }
+    }
+}
+
 impl Store {
     /// Opens the store and checks that it can be used: directory, owner, modes, keys.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
@@ -143,7 +154,8 @@ impl Store {
     }
 
     /// Writes `record` if the stored version is still `expected` (0: no record), durably; gives the new
-    /// version, which is `expected + 1`; `record.version` is set to it in what is written.
+    /// version, which is `expected + 1`; `record.version` is set to it in what is written. Trying the same
+    /// write again after a failure is safe: where it had landed after all, that is a success.
     pub async fn commit(&self, lease: &Lease, expected: u64, record: &Record) -> Result<u64, StoreError> {
         match (self, lease) {
             (Self::File(store), Lease::File(lease)) => store.commit(lease, expected, record).await,
@@ -154,9 +166,12 @@ impl Store {
 
     /// Moves the record aside (kept for a person to look at), so that a new one may begin at version 0.
     pub async fn set_aside(&self, lease: &Lease, key: &Name, why: &str) -> Result<(), StoreError> {
+        if lease.key() != key {
+            return Err(StoreError::Setup(format!("the lease of `{}` was used for `{key}`", lease.key())));
+        }
         match (self, lease) {
-            (Self::File(store), Lease::File(_)) => store.set_aside(key, why).await,
-            (Self::Memory(store), Lease::Memory(_)) => store.set_aside(key, why),
+            (Self::File(store), Lease::File(lease)) => store.set_aside(lease, why).await,
+            (Self::Memory(store), Lease::Memory(lease)) => store.set_aside(lease, why),
             _ => Err(StoreError::Setup("a lease of another store was used".into())),
         }
     }

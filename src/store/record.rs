@@ -1,9 +1,13 @@
 //! The record: what is kept of one credential.
 //!
-//! Owns: its fields and their meaning. Secrets in it serialise in the clear, since the record *is* the
-//! secret; only a store ever serialises one. `Debug` shows fingerprints.
+//! Owns: its fields, their meaning and their JSON. Secrets in it serialise in the clear, since the record
+//! *is* the secret; only a store ever serialises one, into a buffer that is zeroed. `Debug` shows
+//! fingerprints, and no error quotes what it could not read.
+
+use std::io;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
 use crate::secret::{Fingerprint, Secret};
@@ -135,6 +139,84 @@ impl Record {
     }
 }
 
+/// Why some bytes are no [`Record`]. Never quotes them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Not the JSON of a record.
+    #[error("it is not the JSON of a record (line {line}, column {column})")]
+    Malformed {
+        /// From 1; 0 where the JSON is whole but not a record's.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// Written by a later build.
+    #[error("it has format {0}, and this build knows formats up to {FORMAT}")]
+    Newer(u32),
+    /// A number that no build ever wrote.
+    #[error("it has the impossible {0}")]
+    Impossible(&'static str),
+}
+
+impl Record {
+    /// The JSON of the record, in a buffer that is zeroed when dropped.
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let mut buffer = SecretBuffer(Zeroizing::new(Vec::with_capacity(8 * 1024)));
+        serde_json::to_writer(&mut buffer, self)
+            .expect("a record has no map keys or numbers that JSON lacks");
+        buffer.0
+    }
+
+    /// Reads what [`Record::to_json`] wrote.
+    pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            format: u32,
+        }
+        let malformed =
+            |error: serde_json::Error| RecordError::Malformed { line: error.line(), column: error.column() };
+        // The number first: a later format may have fields that this build cannot read.
+        let probe: Probe = serde_json::from_slice(json).map_err(malformed)?;
+        match probe.format {
+            0 => return Err(RecordError::Impossible("format 0")),
+            FORMAT => {}
+            newer => return Err(RecordError::Newer(newer)),
+        }
+        let record: Self = serde_json::from_slice(json).map_err(malformed)?;
+        if record.version == 0 {
+            return Err(RecordError::Impossible("version 0"));
+        }
+        Ok(record)
+    }
+
+    /// Whether both say the same, whatever their versions: how a writer finds that its own earlier
+    /// attempt had landed.
+    pub fn same_content(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        other.version = self.version;
+        *self == other
+    }
+}
+
+/// A growing buffer that leaves no copy behind when it grows, as a plain vector would.
+struct SecretBuffer(Zeroizing<Vec<u8>>);
+
+impl io::Write for SecretBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            let mut larger = Vec::with_capacity((self.0.len() + bytes.len()) * 2);
+            larger.extend_from_slice(&self.0);
+            self.0 = Zeroizing::new(larger);
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 mod secret_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -149,5 +231,53 @@ mod secret_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
         Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Record {
+        Record { version: 7, ..crate::store::contract::full_record() }
+    }
+
+    #[test]
+    fn every_field_survives_the_round_trip() {
+        let record = full();
+        assert_eq!(Record::from_json(&record.to_json()), Ok(record));
+        let mut sparse = Record::new(Identity::default());
+        sparse.version = 1;
+        assert_eq!(Record::from_json(&sparse.to_json()), Ok(sparse));
+    }
+
+    #[test]
+    fn a_large_token_outgrows_the_buffer_whole() {
+        let mut record = full();
+        record.access_token = Some(Secret::new("x".repeat(60_000)));
+        assert_eq!(Record::from_json(&record.to_json()), Ok(record));
+    }
+
+    #[test]
+    fn debug_and_errors_show_no_secret() {
+        let record = full();
+        let shown = format!("{record:?}");
+        assert!(!shown.contains("access-token") && !shown.contains("quoted"), "{shown}");
+        let json = r#"{"format":1,"version":"s3cret-where-a-number-stands","identity":{}}"#;
+        let error = Record::from_json(json.as_bytes()).expect_err("not a record").to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+        assert!(error.contains("line 1, column"), "{error}");
+    }
+
+    #[test]
+    fn other_formats_are_refused() {
+        let check = |from: &str, to: &str, expected: &str| {
+            let json = String::from_utf8(full().to_json().to_vec()).expect("UTF-8").replacen(from, to, 1);
+            assert_eq!(Record::from_json(json.as_bytes()).expect_err(to).to_string(), expected);
+        };
+        check(r#""format":1"#, r#""format":2"#, "it has format 2, and this build knows formats up to 1");
+        check(r#""format":1"#, r#""format":0"#, "it has the impossible format 0");
+        check(r#""version":7"#, r#""version":0"#, "it has the impossible version 0");
+        assert!(matches!(Record::from_json(b"{}"), Err(RecordError::Malformed { .. })));
     }
 }
