@@ -12,6 +12,7 @@ mod codec;
 mod directory;
 mod fault;
 mod lock;
+mod seal;
 mod watch;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use tokio::sync::watch as tokio_watch;
 use self::codec::Unusable;
 use self::directory::{Directory, Loose};
 use self::lock::LockFile;
+use self::seal::Keyring;
 use self::watch::Watches;
 use super::{Record, StoreError};
 use crate::names::Name;
@@ -50,11 +52,12 @@ impl FileLease {
 }
 
 impl FileStore {
-    /// Opens and checks the directory.
-    pub async fn open(path: Option<&Path>, _keys: &[SecretSource]) -> Result<Self, StoreError> {
+    /// Reads the keys, then opens and checks the directory.
+    pub async fn open(path: Option<&Path>, keys: &[SecretSource]) -> Result<Self, StoreError> {
+        let keyring = Keyring::read(keys).await?;
         let path = path.map(Path::to_owned);
         let files = blocking(move || {
-            let files = Files { directory: Directory::open(path.as_deref())? };
+            let files = Files { directory: Directory::open(path.as_deref())?, keyring };
             files.sweep()?;
             Ok(Arc::new(files))
         })
@@ -118,13 +121,14 @@ impl FileStore {
 #[derive(Debug)]
 struct Files {
     directory: Directory,
+    keyring: Keyring,
 }
 
 impl Files {
     fn read(&self, key: &Name, loose: Loose) -> Result<Option<Record>, StoreError> {
         let path = self.directory.record(key);
         let Some(bytes) = self.directory.read(&path, loose)? else { return Ok(None) };
-        match codec::decode(key, &bytes) {
+        match codec::decode(key, &bytes, &self.keyring) {
             Ok(record) => Ok(Some(record)),
             Err(unusable) => Err(self.corrupt(key, &path, &bytes, &unusable)),
         }
@@ -134,7 +138,7 @@ impl Files {
     fn version(&self, key: &Name) -> Result<u64, StoreError> {
         let path = self.directory.record(key);
         let Some(bytes) = self.directory.read(&path, Loose::Refused)? else { return Ok(0) };
-        let version = codec::decode(key, &bytes).map(|record| record.version);
+        let version = codec::decode(key, &bytes, &self.keyring).map(|record| record.version);
         version.map_err(|_| StoreError::Conflict { key: key.clone(), found: 0 })
     }
 
@@ -154,7 +158,7 @@ impl Files {
             };
         }
         record.version = expected + 1;
-        let bytes = codec::encode(key, &record);
+        let bytes = codec::encode(key, &record, &self.keyring);
         self.directory.replace(key, &self.directory.record(key), &bytes, || lock.check())?;
         Ok(record.version)
     }
@@ -198,6 +202,11 @@ impl Files {
                  refresh token: without the file the configured one is redeemed again, though it may be spent"
             ),
             Unusable::Foreign(_) => format!("move it to its own name, or remove it (`rm {path}`)"),
+            Unusable::Locked(_) => {
+                "list the key that it was written with under `store.encryption.keys` (the first \
+                                    encrypts, all decrypt)"
+                    .to_owned()
+            }
             Unusable::Newer(_) => "run the later version of bearward that wrote it".to_owned(),
         };
         StoreError::Corrupt {
