@@ -1,1 +1,3 @@
+//! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod layering;

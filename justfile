@@ -1,0 +1,30 @@
+# Shortcuts; everything they do can be typed without them.
+
+# List the shortcuts.
+default:
+    @just --list
+
+# The whole thing on this machine, without an account anywhere.
+try:
+    cargo run --release -- try
+
+# Every check, as CI runs it.
+test *arguments:
+    ./test {{arguments}}
+
+# Only the unit tests.
+unit:
+    cargo test --lib
+
+# Only the integration tests whose path contains NAME.
+it NAME:
+    cargo test --test it {{NAME}}
+
+# Formats, then lints.
+lint:
+    cargo fmt
+    cargo clippy --all-targets -- -D warnings
+
+# Licences, advisories and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
