@@ -3,27 +3,36 @@
 //! Owns: the wire contract of the token endpoint (RFC 6749, 7523, 8414). Knows no clock of its own (times are handed
 //! in), spawns nothing, keeps no token, never retries and never follows a redirect.
 
+mod answer;
+mod assertion;
+mod client;
 pub mod client_auth;
+mod draft;
 pub mod error;
+mod form;
 pub mod grant;
+mod http;
+mod jws;
 pub mod metadata;
 pub mod preset;
+mod scrub;
 pub mod token;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretSource};
 use crate::tls::TlsClientConfig;
+pub use client::OAuthClient;
 pub use client_auth::{Algorithm, Assertion, BasicEncoding, ClientAuth, ClientIdParam, KeyId, SigningKey};
 pub use error::{Failure, FailureClass};
 pub use preset::Preset;
 pub use token::TokenResponse;
 
 /// How one credential talks to its provider: everything but the refresh policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OAuthConfig {
     /// Where tokens come from.
     pub endpoint: EndpointSource,
@@ -55,6 +64,20 @@ pub struct OAuthConfig {
     pub request_timeout: Duration,
 }
 
+impl fmt::Debug for OAuthConfig {
+    /// Leaves out what may hold secrets: parameters and the proxy's user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuthConfig")
+            .field("endpoint", &self.endpoint)
+            .field("preset", &self.preset.name)
+            .field("client_id", &self.client_id)
+            .field("client_auth", &self.client_auth)
+            .field("grant", &self.grant)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where tokens come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointSource {
@@ -64,6 +87,16 @@ pub enum EndpointSource {
     Issuer(url::Url),
     /// `grant: static` asks nobody.
     None,
+}
+
+impl EndpointSource {
+    /// The configured URL.
+    pub fn url(&self) -> Option<&url::Url> {
+        match self {
+            Self::Url(url) | Self::Issuer(url) => Some(url),
+            Self::None => None,
+        }
+    }
 }
 
 /// The configured grant.
@@ -110,40 +143,15 @@ pub enum UserAssertion {
 #[derive(Debug, Clone)]
 pub enum TokenRequest<'a> {
     /// Spend this refresh token.
-    Refresh(&'a Secret),
+    Refresh {
+        /// The refresh token.
+        token: &'a Secret,
+        /// Whether the provider takes it once only, or may: then an answer that is lost, and a 5xx, are
+        /// [`FailureClass::Ambiguous`]; else they are [`FailureClass::Transient`].
+        single_use: bool,
+    },
     /// The credential's own grant.
     Own,
-}
-
-/// A provider as one credential sees it: an HTTP client of its own, metadata once discovered.
-#[derive(Debug)]
-pub struct OAuthClient {
-    config: OAuthConfig,
-}
-
-#[allow(clippy::todo, clippy::unused_async, unused_variables, reason = "skeleton")]
-impl OAuthClient {
-    /// Builds the client; reads and checks keys and certificates.
-    pub fn try_new(config: OAuthConfig) -> Result<Self, SetupError> {
-        todo!()
-    }
-
-    /// What it was built from.
-    pub fn config(&self) -> &OAuthConfig {
-        &self.config
-    }
-
-    /// Sends one token request. `now` is the wall clock corrected by the provider's skew, for `iat` and `exp`.
-    /// Everything that can fail before a byte is written (secrets, keys, discovery) fails as
-    /// [`FailureClass::Clean`] or [`FailureClass::Configuration`].
-    pub async fn request(&self, request: TokenRequest<'_>, now: UnixTime) -> Result<TokenResponse, Failure> {
-        todo!()
-    }
-
-    /// The files whose change should make a waiting credential try at once.
-    pub fn watched_files(&self) -> Vec<PathBuf> {
-        todo!()
-    }
 }
 
 /// Why a provider's configuration cannot be used. `Display` says what and how to mend it.
@@ -153,12 +161,15 @@ pub enum SetupError {
     #[error("{0}")]
     Key(String),
     /// A secret that cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Secret(#[from] crate::secret::SecretError),
     /// TLS settings.
-    #[error(transparent)]
+    #[error("{0}")]
     Tls(#[from] crate::tls::TlsError),
     /// The HTTP client refused to be built.
     #[error("{0}")]
     Http(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::error::FailureClass;
+
 /// What is known of a provider.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preset {
@@ -19,6 +21,10 @@ pub struct Preset {
     pub issuer_alias: Option<&'static str>,
     /// The `aud` of assertions where none is configured.
     pub assertion_audience: Option<&'static str>,
+    /// What 400, 401 and 403 without an OAuth error mean for a token request.
+    pub bare_refusal: FailureClass,
+    /// Whether an answer without `token_type` is refused.
+    pub strict_token_type: bool,
 }
 
 /// No quirks.
@@ -30,6 +36,9 @@ pub static GENERIC: Preset = Preset {
     refresh_token_lifetime: None,
     issuer_alias: None,
     assertion_audience: None,
+    // The refresh token may be as good as before: it is kept, and tried rarely.
+    bare_refusal: FailureClass::Configuration,
+    strict_token_type: false,
 };
 
 /// Oracle's identity domains.
@@ -41,6 +50,8 @@ pub static OCI: Preset = Preset {
     refresh_token_lifetime: Some(Duration::from_secs(604_800)),
     issuer_alias: Some("https://identity.oraclecloud.com"),
     assertion_audience: Some("https://identity.oraclecloud.com/"),
+    bare_refusal: FailureClass::Configuration,
+    strict_token_type: false,
 };
 
 /// All presets, in the order in which messages list them.

@@ -1,9 +1,17 @@
 //! The successful answer of a token endpoint (RFC 6749 5.1).
+//!
+//! Owns: what makes an answer usable. A new refresh token is taken out before anything else is judged, so that no
+//! fault elsewhere in the answer loses it.
 
 use std::time::Duration;
 
+use super::answer::{Answer, Body, Fields};
+use super::error::{Failure, FailureClass, Judge};
 use crate::clock::UnixTime;
 use crate::secret::Secret;
+
+/// Ten years: longer lifetimes are cut to this.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A usable answer.
 #[derive(Debug, Clone)]
@@ -22,4 +30,101 @@ pub struct TokenResponse {
     pub scope: Option<String>,
     /// The `Date` of the answer, for the skew.
     pub date: Option<UnixTime>,
+}
+
+/// Reads an answer of any status.
+pub(super) fn read(mut answer: Answer, judge: &Judge<'_>) -> Result<TokenResponse, Failure> {
+    let body = answer.read_body();
+    if !answer.status.is_success() {
+        return Err(judge.refusal(&answer, &body));
+    }
+    match body {
+        Body::Fields(mut fields) if fields.error_code().is_some() => {
+            let mut failure = judge.oauth_error(&answer, &fields);
+            failure.refresh_token = fields.take_secret("refresh_token");
+            if failure.class == FailureClass::GrantDead && failure.refresh_token.is_some() {
+                failure.class = FailureClass::Transient;
+            }
+            Err(failure)
+        }
+        Body::Fields(fields) => usable(&answer, fields, judge),
+        Body::Empty => Err(unreadable(&answer, "an empty body", judge)),
+        Body::Html => Err(unreadable(&answer, "an HTML page", judge)),
+        Body::Other => Err(unreadable(&answer, "a body that is neither JSON nor a form", judge)),
+    }
+}
+
+fn unreadable(answer: &Answer, what: &str, judge: &Judge<'_>) -> Failure {
+    let status = answer.status.as_u16();
+    let message = format!(
+        "{} answered {status} with {what} instead of a token; check `token_endpoint`",
+        judge.endpoint
+    );
+    judge.failure(answer, judge.stake.outcome_unknown(), "unreadable", message)
+}
+
+fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<TokenResponse, Failure> {
+    let refresh_token = fields.take_secret("refresh_token");
+    let refused = |class, reason: &str, refresh_token: Option<Secret>| {
+        let kept = if refresh_token.is_some() { "; the refresh token that came with it is kept" } else { "" };
+        let message = format!("{} answered {} {reason}{kept}", judge.endpoint, answer.status.as_u16());
+        Err(Failure { refresh_token, ..judge.failure(answer, class, "unusable", message) })
+    };
+    let Some(access_token) = fields.take_secret("access_token") else {
+        let class = match refresh_token {
+            Some(_) => FailureClass::Transient,
+            None => judge.stake.outcome_unknown(),
+        };
+        return refused(class, "without an access_token", refresh_token);
+    };
+    if !fits_a_header(&access_token) {
+        let reason = "with an access_token that holds spaces, control or non-ASCII characters: it never becomes a header";
+        return refused(FailureClass::Configuration, reason, refresh_token);
+    }
+    match fields.text("token_type") {
+        Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+        None if !judge.preset.strict_token_type => {}
+        Some(kind) => {
+            let reason =
+                format!("with token_type `{}`, and only Bearer is understood", judge.scrubber.code(kind));
+            return refused(FailureClass::Configuration, &reason, refresh_token);
+        }
+        None => return refused(FailureClass::Configuration, "without a token_type", refresh_token),
+    }
+    let expires_in = match fields.number("expires_in") {
+        // A provider that hands out a token of its cache may tell what is left of it: the next one is better.
+        Some(seconds) if seconds <= 0.0 => {
+            return refused(
+                FailureClass::Transient,
+                "with a token that has expired already (expires_in ≤ 0)",
+                refresh_token,
+            );
+        }
+        told => told.and_then(lifetime),
+    };
+    Ok(TokenResponse {
+        access_token,
+        expires_in,
+        refresh_token,
+        refresh_token_expires_in: [
+            "refresh_token_expires_in",
+            "refresh_expires_in",
+            "x_refresh_token_expires_in",
+        ]
+        .iter()
+        .find_map(|name| fields.number(name).and_then(lifetime)),
+        refresh_in: fields.number("refresh_in").and_then(lifetime),
+        scope: fields.words("scope"),
+        date: answer.date(),
+    })
+}
+
+/// A positive lifetime, at most [`MAX_LIFETIME`]; zero means "never" where providers write it for a refresh token.
+fn lifetime(seconds: f64) -> Option<Duration> {
+    (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME))
+}
+
+/// Whether the token is printable ASCII without spaces (RFC 6750 2.1 allows less; providers use more).
+pub(super) fn fits_a_header(token: &Secret) -> bool {
+    !token.is_empty() && token.expose().bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,0 +1,246 @@
+//! The client of one provider as one credential sees it.
+//!
+//! Owns: the order of a request: endpoint, secrets, form, authentication, one exchange, one judgement. Never sends a
+//! second request after a failed one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Method;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::draft::{Draft, Facts};
+use super::error::{Judge, Stake};
+use super::http::{Exchange, HttpSettings, shown};
+use super::jws::KeyCache;
+use super::metadata::{Discovery, check_endpoint};
+use super::scrub::Scrubber;
+use super::{
+    ClientAuth, ClientIdParam, EndpointSource, Failure, FailureClass, Grant, OAuthConfig, SetupError,
+    TokenRequest, TokenResponse, client_auth, form, grant, token,
+};
+use crate::clock::UnixTime;
+use crate::secret::SecretError;
+
+/// A provider as one credential sees it: its settings, parsed keys, and metadata once discovered.
+pub struct OAuthClient {
+    config: OAuthConfig,
+    http: HttpSettings,
+    discovery: Discovery,
+    client_key: KeyCache,
+    user_key: KeyCache,
+}
+
+/// Everything that is needed to send, and to judge what comes back.
+struct Prepared {
+    client: reqwest::Client,
+    exchange: Exchange,
+    scrubber: Scrubber,
+    endpoint: String,
+}
+
+impl OAuthClient {
+    /// Builds the client; reads and checks keys, certificates and secrets, blocking. Asks nobody.
+    pub fn try_new(config: OAuthConfig) -> Result<Self, SetupError> {
+        let http = HttpSettings {
+            tls: config.tls.clone(),
+            proxy: config.outbound_proxy.clone(),
+            // The connection's deadline comes first: only then is it known that nothing was written.
+            connect_timeout: config.connect_timeout.min(config.request_timeout / 2),
+        };
+        let client = Self {
+            http,
+            discovery: Discovery::default(),
+            client_key: KeyCache::default(),
+            user_key: KeyCache::default(),
+            config,
+        };
+        if !matches!(client.config.grant, Grant::Static { .. }) {
+            client.check()?;
+        }
+        Ok(client)
+    }
+
+    fn check(&self) -> Result<(), SetupError> {
+        let config = &self.config;
+        let (name, url) = match &config.endpoint {
+            EndpointSource::Url(url) => ("token_endpoint", url),
+            EndpointSource::Issuer(url) => ("issuer", url),
+            EndpointSource::None => {
+                return Err(SetupError::Http(format!(
+                    "grant `{}` needs `token_endpoint` or `issuer`",
+                    config.grant.as_str()
+                )));
+            }
+        };
+        check_endpoint(url)
+            .map_err(|reason| SetupError::Http(format!("{name} `{}`: {reason}", shown(url))))?;
+        for (reserved, remedy) in form::RESERVED {
+            if config.parameters.contains_key(*reserved) {
+                return Err(SetupError::Http(format!(
+                    "parameters: `{reserved}` is set by the proxy: {remedy} instead"
+                )));
+            }
+        }
+        if config.client_id.is_empty() && !names_no_client(&config.client_auth) {
+            return Err(SetupError::Http("client.id is missing".into()));
+        }
+        if self.http.tls.server_name.is_some() && self.http.proxy.is_some() {
+            return Err(SetupError::Http(
+                "tls.server_name cannot be used through an outbound_proxy: the proxy would be asked for that name".into(),
+            ));
+        }
+        if self.http.tls.server_name.is_some() && matches!(config.endpoint, EndpointSource::Issuer(_)) {
+            return Err(SetupError::Http(
+                "tls.server_name is for one server: configure `token_endpoint` instead of `issuer`".into(),
+            ));
+        }
+        client_auth::check(&config.client_auth, &self.client_key)?;
+        config.grant.check(&self.user_key)?;
+        self.http.client(Some(url)).map(|_| ())
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &OAuthConfig {
+        &self.config
+    }
+
+    /// Sends one token request, within [`OAuthConfig::request_timeout`] in all. `now` is the wall clock corrected by
+    /// the provider's skew, for `iat` and `exp`. Everything that can fail before a byte is written (secrets, keys,
+    /// discovery) fails as [`FailureClass::Clean`] or [`FailureClass::Configuration`].
+    pub async fn request(&self, request: TokenRequest<'_>, now: UnixTime) -> Result<TokenResponse, Failure> {
+        let stake = match (&self.config.grant, &request) {
+            (Grant::Static { token }, TokenRequest::Own) => return grant::static_token::read(token).await,
+            (Grant::Static { .. }, TokenRequest::Refresh { .. })
+            | (Grant::RefreshToken { .. }, TokenRequest::Own) => {
+                let message = format!("grant `{}` cannot send this request", self.config.grant.as_str());
+                return Err(Failure::new(FailureClass::Configuration, "unsupported", message));
+            }
+            (_, TokenRequest::Refresh { single_use: true, .. }) => Stake::OneTimeToken,
+            (_, TokenRequest::Refresh { single_use: false, .. }) => Stake::ReusableToken,
+            (_, TokenRequest::Own) => Stake::OwnGrant,
+        };
+        let deadline = Instant::now() + self.config.request_timeout;
+        let result = match timeout_at(deadline, self.prepare(&request, now)).await {
+            Ok(Ok(prepared)) => self.send(prepared, stake, deadline, now).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                let message = format!(
+                    "the token request could not be prepared within {:?} (secrets, discovery)",
+                    self.config.request_timeout
+                );
+                Err(Failure::new(FailureClass::Clean, "timeout", message))
+            }
+        };
+        if result.as_ref().is_err_and(|failure| failure.class != FailureClass::GrantDead) {
+            self.discovery.suspect();
+        }
+        result
+    }
+
+    async fn prepare(&self, request: &TokenRequest<'_>, now: UnixTime) -> Result<Prepared, Failure> {
+        let config = &self.config;
+        let client = self.http_client().await.map_err(|error| unprepared(&error))?;
+        let (url, issuer) = match &config.endpoint {
+            EndpointSource::Url(url) => (url.clone(), None),
+            EndpointSource::Issuer(issuer) => {
+                let found = self.discovery.metadata(&self.http, &client, issuer, config.preset, now).await?;
+                (found.token_endpoint, Some(found.issuer))
+            }
+            EndpointSource::None => unreachable_endpoint()?,
+        };
+        let audience = config.preset.assertion_audience.or(issuer.as_deref()).unwrap_or(url.as_str());
+        let facts = Facts { client_id: &config.client_id, audience, now };
+        let mut draft = Draft::default();
+        match request {
+            TokenRequest::Refresh { token, .. } => grant::refresh(config, token, &mut draft),
+            TokenRequest::Own => grant::own(config, &self.user_key, &facts, &mut draft)
+                .await
+                .map_err(|error| unprepared(&error))?,
+        }
+        for (name, value) in &config.parameters {
+            draft.form.set(name.clone(), value);
+        }
+        client_auth::apply(&config.client_auth, &self.client_key, &facts, &mut draft)
+            .await
+            .map_err(|error| unprepared(&error))?;
+        let Draft { form, authorization, scrubber } = draft;
+        let endpoint = shown(&url);
+        let exchange = Exchange { method: Method::POST, url, authorization, form: Some(form.encode()) };
+        Ok(Prepared { client, exchange, scrubber, endpoint })
+    }
+
+    async fn http_client(&self) -> Result<reqwest::Client, SetupError> {
+        let (http, url) = (self.http.clone(), self.config.endpoint.url().cloned());
+        #[allow(clippy::disallowed_methods, reason = "certificate files are read, joined at once")]
+        let built = tokio::task::spawn_blocking(move || http.client(url.as_ref())).await;
+        built.unwrap_or_else(|_| Err(SetupError::Http("the HTTP client could not be built".into())))
+    }
+
+    async fn send(
+        &self,
+        prepared: Prepared,
+        stake: Stake,
+        deadline: Instant,
+        now: UnixTime,
+    ) -> Result<TokenResponse, Failure> {
+        let Prepared { client, exchange, scrubber, endpoint } = prepared;
+        let judge =
+            Judge { stake, preset: self.config.preset, endpoint: &endpoint, scrubber: &scrubber, now };
+        match timeout_at(deadline, self.http.exchange(&client, exchange)).await {
+            Ok(Ok(answer)) => token::read(answer, &judge),
+            Ok(Err(lost)) => {
+                let class = if lost.written { stake.outcome_unknown() } else { FailureClass::Clean };
+                Err(Failure::new(class, lost.error, format!("token request to {endpoint}: {}", lost.reason)))
+            }
+            Err(_) => {
+                let waited: Duration = self.config.request_timeout;
+                let message = format!("token request to {endpoint}: no complete answer within {waited:?}");
+                Err(Failure::new(stake.outcome_unknown(), "timeout", message))
+            }
+        }
+    }
+
+    /// The files whose change should make a waiting credential try at once.
+    pub fn watched_files(&self) -> Vec<PathBuf> {
+        let tls = &self.config.tls;
+        let mut files = client_auth::files(&self.config.client_auth);
+        files.extend(self.config.grant.files());
+        files.extend(tls.ca.clone());
+        if let Some(identity) = &tls.identity {
+            files.push(identity.cert.clone());
+            files.extend(identity.key.path());
+        }
+        files.sort();
+        files.dedup();
+        files
+    }
+}
+
+impl std::fmt::Debug for OAuthClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OAuthClient").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn names_no_client(auth: &ClientAuth) -> bool {
+    matches!(auth, ClientAuth::AssertionFile { client_id_param: ClientIdParam::Omit, .. })
+}
+
+fn unreachable_endpoint() -> Result<(Url, Option<String>), Failure> {
+    let message = "neither `token_endpoint` nor `issuer` is configured".into();
+    Err(Failure::new(FailureClass::Configuration, "unsupported", message))
+}
+
+/// A request that could not be made. A command may answer the next time; all else waits for somebody's change.
+fn unprepared(error: &SetupError) -> Failure {
+    let (class, word) = match error {
+        SetupError::Secret(SecretError::Exec { .. }) => (FailureClass::Clean, "secret"),
+        SetupError::Secret(_) => (FailureClass::Configuration, "secret"),
+        SetupError::Key(_) => (FailureClass::Configuration, "key"),
+        SetupError::Tls(_) => (FailureClass::Configuration, "tls"),
+        SetupError::Http(_) => (FailureClass::Configuration, "unsupported"),
+    };
+    Failure::new(class, word, format!("the token request cannot be made: {error}"))
+}

@@ -1,0 +1,23 @@
+//! `client_secret_jwt`: an assertion under HS256 with the client secret (OpenID Connect Core 9).
+
+use super::super::SetupError;
+use super::super::assertion::Mint;
+use super::super::draft::{Draft, Facts};
+use super::super::jws::{self, PrivateKey};
+use super::{AssertionClaims, ClientIdParam, KeyId, Named, send_assertion};
+use crate::secret::SecretSource;
+
+pub(super) async fn apply(
+    secret: &SecretSource,
+    claims: &AssertionClaims,
+    param: ClientIdParam,
+    facts: &Facts<'_>,
+    draft: &mut Draft,
+) -> Result<(), SetupError> {
+    let value = secret.read().await?;
+    draft.scrubber.add(value.expose());
+    let header = jws::header("HS256", &KeyId::default())?;
+    let mint = Mint { issuer: facts.client_id, subject: facts.client_id, claims, facts };
+    let assertion = mint.sign(&header, &PrivateKey::of_client_secret(&value))?;
+    send_assertion(&assertion, Named { param, secret: Some(secret) }, facts, draft).await
+}
