@@ -4,11 +4,20 @@
 //! data plane reads, and which origins a token may go to. Never runs on a data-plane thread, except for
 //! [`cell::TokenReader`], which takes no lock, allocates nothing and awaits nothing.
 
+mod adopt;
+mod answer;
+mod attempt;
 pub mod binding;
 pub mod cell;
+mod file_watch;
 pub mod refresher;
+mod saving;
 pub mod schedule;
+mod seed;
+pub mod snapshot;
 pub mod state;
+mod static_token;
+mod task;
 
 use std::time::Duration;
 
@@ -17,6 +26,9 @@ use crate::oauth::OAuthConfig;
 use crate::origin::Origin;
 pub use binding::{BindingError, BoundCredential};
 pub use cell::{Published, Token, TokenCell, TokenReader, Unavailable};
+pub use refresher::Credential;
+pub use seed::{identity, request_digest};
+pub use snapshot::{Counts, DURATION_BOUNDS, ForcedRefresh, LastError, Snapshot};
 pub use state::State;
 
 /// One entry of `credentials:`.

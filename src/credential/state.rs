@@ -1,4 +1,7 @@
-//! The states of a credential.
+//! The states of a credential: what is shown of it, and the phases that its schedule works with.
+
+use super::schedule::Doubt;
+use crate::clock::BootTime;
 
 /// Where a credential stands. Names as the API shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,4 +50,32 @@ impl State {
             Self::Dead => "dead",
         }
     }
+}
+
+/// What stands between a credential and its next token: what the schedule works with. Finer than
+/// [`State`] in what it waits for, coarser in time, which the schedule adds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Phase {
+    /// Nothing: refresh when the schedule says so.
+    Ready,
+    /// Refresh as soon as the spacing allows: somebody asked, a seed is new, the clocks disagree.
+    Wanted,
+    /// A failure that passes by itself.
+    Waiting {
+        /// Not before this.
+        until: BootTime,
+    },
+    /// The last token request may have been carried out.
+    InDoubt(Doubt),
+    /// Somebody must change something; tried again slowly.
+    Misconfigured {
+        /// Not before this, unless something changes.
+        until: BootTime,
+    },
+    /// A static token: served as long as it stands where it is read from; nothing is ever due.
+    Standing,
+    /// There is no refresh token.
+    AwaitingLogin,
+    /// The refresh token was refused for good.
+    Dead,
 }

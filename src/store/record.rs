@@ -83,6 +83,13 @@ pub enum RecordState {
     Idle,
     /// A token request with the named refresh token was about to be sent, or was sent.
     InFlight(InFlight),
+    /// The provider refused this refresh token for good: no other process need ask.
+    Refused {
+        /// SHA-256 (hex) of the refresh token.
+        rt_hash: String,
+        /// When.
+        since: UnixTime,
+    },
 }
 
 /// The mark that is durable before a token request is sent.
