@@ -1,5 +1,7 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod harness;
 mod layering;
+mod real_servers;
 mod store;
 mod store_faults;
