@@ -89,3 +89,39 @@ impl BoundCredential {
         self.cell.reader()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_62_a_token_goes_to_its_own_origins_and_in_the_clear_to_this_machine_only() {
+        let name = Name::try_new("primavera").expect("a name");
+        let origin = |text: &str| Origin::try_new(text).expect(text);
+        let check = |allowed: &[&str], to: &str, allow_plaintext: bool, expected: &str| {
+            let allowed: Vec<Origin> = allowed.iter().map(|text| origin(text)).collect();
+            let cell = TokenCell::new(name.clone());
+            let bound = BoundCredential::try_new(cell, &allowed, origin(to), allow_plaintext);
+            match bound {
+                Ok(bound) => {
+                    assert_eq!(expected, "", "{to}");
+                    assert_eq!((bound.origin(), bound.name()), (&origin(to), &name));
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!expected.is_empty() && text.contains(expected), "{to}: {text}");
+                }
+            }
+        };
+        let api = &["https://api.example.com"];
+        check(api, "https://api.example.com:443", false, "");
+        check(api, "https://API.example.com.", false, "");
+        check(api, "https://api.example.com:8443", false, "is not allowed for https://api.example.com:8443");
+        check(api, "https://api.example.com.evil.example", false, "it may go to https://api.example.com");
+        check(api, "http://api.example.com", true, "is not allowed");
+        check(&["http://api.example.com"], "http://api.example.com", false, "unencrypted");
+        check(&["http://api.example.com"], "http://api.example.com", true, "");
+        check(&["http://127.0.0.1:1"], "http://127.0.0.1:1", false, "");
+        check(&[], "https://api.example.com", false, "is not allowed");
+    }
+}

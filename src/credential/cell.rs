@@ -196,3 +196,112 @@ impl TokenReader {
         &self.cell
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_boot(Duration::from_secs(seconds))
+    }
+
+    fn token(text: &str, hard_stop: u64, generation: u64) -> Token {
+        Token::try_new(&Secret::from(text), at(hard_stop), generation, UnixTime::from_millis(0)).expect(text)
+    }
+
+    fn cell() -> Arc<TokenCell> {
+        TokenCell::new(Name::try_new("primavera").expect("a name"))
+    }
+
+    fn publish(cell: &TokenCell, state: State, token: Option<Token>) {
+        cell.publish(Published { state, token, retry_at: Some(at(99)) });
+    }
+
+    #[test]
+    fn case_71_what_no_header_may_hold_is_no_token() {
+        let check = |text: &str, expected: bool| {
+            let made = Token::try_new(&Secret::from(text), at(1), 1, UnixTime::from_millis(0));
+            assert_eq!(made.is_ok(), expected, "{text:?}");
+        };
+        check("abc.DEF-_~+/=", true);
+        check("", false);
+        check("a b", false);
+        check("a\r\nX-Evil: 1", false);
+        check("a\tb", false);
+        check("tökén", false);
+        check("a\u{7f}", false);
+    }
+
+    #[test]
+    fn case_63_the_header_is_sensitive_and_debug_shows_no_token() {
+        let token = token("canary-4711", 10, 1);
+        let cell = cell();
+        publish(&cell, State::Fresh, Some(token.clone()));
+        let mut reader = cell.reader();
+        let (header, _) = reader.authorize(at(1)).expect("a token");
+        assert!(header.is_sensitive());
+        assert_eq!(header.as_bytes(), b"Bearer canary-4711");
+        for shown in [format!("{token:?}"), format!("{cell:?}"), format!("{reader:?}"), format!("{header:?}")]
+        {
+            assert!(!shown.contains("4711"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_at_or_after_the_hard_stop() {
+        let cell = cell();
+        publish(&cell, State::Fresh, Some(token("one", 10, 1)));
+        let mut reader = cell.reader();
+        assert!(reader.authorize(at(9)).is_ok());
+        let expired = Unavailable { state: State::Expired, retry_at: Some(at(99)) };
+        assert_eq!(reader.authorize(at(10)), Err(expired), "a worker's own copy stops too");
+        assert_eq!(cell.reader().authorize(at(11)), Err(expired));
+        publish(&cell, State::Dead, Some(token("one", 10, 1)));
+        assert_eq!(reader.authorize(at(11)).map_err(|none| none.state), Err(State::Dead));
+    }
+
+    #[test]
+    fn a_reader_sees_each_publication_at_its_next_request() {
+        let cell = cell();
+        let mut reader = cell.reader();
+        assert_eq!(reader.authorize(at(1)).map_err(|none| none.state), Err(State::Starting));
+        for generation in 1..100 {
+            publish(&cell, State::Fresh, Some(token(&format!("t{generation}"), 10, generation)));
+            let (header, got) = reader.authorize(at(1)).expect("a token");
+            assert_eq!((header.as_bytes(), got), (format!("Bearer t{generation}").as_bytes(), generation));
+        }
+        publish(&cell, State::AwaitingLogin, None);
+        assert_eq!(reader.authorize(at(1)).map_err(|none| none.state), Err(State::AwaitingLogin));
+    }
+
+    #[test]
+    fn each_reader_keeps_a_copy_of_its_own() {
+        let cell = cell();
+        publish(&cell, State::Fresh, Some(token("shared-by-nobody", 10, 1)));
+        let (mut one, mut other) = (cell.reader(), cell.reader());
+        let address = |reader: &mut TokenReader| {
+            reader.authorize(at(1)).expect("a token").0.as_bytes().as_ptr() as usize
+        };
+        let first = address(&mut one);
+        assert_eq!(first, address(&mut one), "one copy a generation");
+        assert_ne!(first, address(&mut other), "no reference count is shared");
+    }
+
+    #[tokio::test]
+    async fn rejections_only_grow_and_changes_wake() {
+        let cell = cell();
+        let mut rejections = cell.rejections();
+        cell.reject(3);
+        cell.reject(2);
+        assert!(rejections.has_changed().expect("open"));
+        assert_eq!(*rejections.borrow_and_update(), 3);
+        cell.reject(3);
+        assert!(!rejections.has_changed().expect("open"));
+        let mut changes = cell.changes();
+        publish(&cell, State::Fresh, None);
+        changes.changed().await.expect("open");
+        assert_eq!(*changes.borrow(), 1);
+    }
+}
