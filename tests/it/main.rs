@@ -1,5 +1,6 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod idp;
 mod layering;
 mod lifecycle;
 mod lifecycle_answers;
