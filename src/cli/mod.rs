@@ -1,1 +1,5 @@
 //! The commands.
+
+pub mod check;
+mod live;
+pub mod schema;

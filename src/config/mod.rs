@@ -1,16 +1,37 @@
 //! The configuration file: YAML text to each module's own `Config`, with every problem at its place.
 //!
-//! Owns: parsing with spans, interpolation, includes, the JSON Schema and the reference. Raw types never
-//! leave this module.
+//! Owns: parsing with spans, interpolation, includes, the JSON Schema and the reference. The blocks as they
+//! are written never leave this module, and no problem that it reports shows a secret.
+
+mod blocks;
+mod context;
+mod defaults;
+mod include;
+mod interpolate;
+mod later;
+mod lower;
+mod problem;
+mod read;
+mod redact;
+mod reference;
+mod secrets;
+mod source;
+mod tree;
+mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::credential::CredentialConfig;
 use crate::listener::{BindAddress, Limits, ListenerConfig};
 use crate::secret::SecretSource;
 use crate::store::StoreConfig;
+use context::Cx;
+pub use problem::Rendered;
+use problem::Severity;
+pub use reference::{reference, schema};
+use source::Source;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +53,7 @@ pub struct Config {
     /// `shutdown.grace`.
     pub shutdown_grace: Duration,
     /// What is valid and still deserves a word; rendered like errors, with places.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Rendered>,
     /// The files that were read: the main one and includes.
     pub files: Vec<PathBuf>,
 }
@@ -72,6 +93,80 @@ pub enum LogFormat {
 /// All problems of a configuration, rendered.
 #[derive(Debug, Clone)]
 pub struct Problems {
-    /// Each with line, column, snippet and hint; ready to print (plain, or with colour).
-    pub rendered: Vec<String>,
+    /// The errors, each with line, column, snippet and hint.
+    pub rendered: Vec<Rendered>,
+    /// The warnings beside them.
+    pub warnings: Vec<Rendered>,
 }
+
+impl std::fmt::Display for Problems {
+    /// Errors without colour, an empty line between two.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, problem) in self.rendered.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads, checks and lowers a file and what it includes.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    match include::read_file(path) {
+        Ok(text) => parse(&text, &path.display().to_string()),
+        Err(reason) => {
+            let vars = environment;
+            let mut cx = Cx::new(&vars);
+            cx.nowhere(Severity::Error, format!("cannot read {}: {reason}", path.display()));
+            Err(problems(&cx))
+        }
+    }
+}
+
+/// Checks and lowers a text; `name` is the path that messages name and that relative paths are relative to.
+pub fn parse(text: &str, name: &str) -> Result<Config, Problems> {
+    parse_with(text, name, &environment)
+}
+
+/// The same, with variables from elsewhere than the environment.
+pub fn parse_with(text: &str, name: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let mut cx = Cx::new(vars);
+    let directory = Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+    let main = cx.add_source(Source { name: name.to_owned(), directory, text });
+    let Some(config) = tree::parse(main, &mut cx).and_then(|root| whole(root, Path::new(name), &mut cx))
+    else {
+        return Err(problems(&cx));
+    };
+    Ok(config)
+}
+
+fn whole(mut root: tree::Node, path: &Path, cx: &mut Cx<'_>) -> Option<Config> {
+    let mut files = vec![path.to_path_buf()];
+    files.extend(include::apply(&mut root, cx));
+    defaults::apply(&mut root);
+    let file: blocks::File = read::Read::read(&root, cx)?;
+    lower::check_environment(&root, cx);
+    let mut config = lower::config(&file, cx)?;
+    config.files = files;
+    config.warnings = problem::render_all(&cx.problems, Severity::Warning, &cx.sources, &cx.masks);
+    Some(config)
+}
+
+fn problems(cx: &Cx<'_>) -> Problems {
+    Problems {
+        rendered: problem::render_all(&cx.problems, Severity::Error, &cx.sources, &cx.masks),
+        warnings: problem::render_all(&cx.problems, Severity::Warning, &cx.sources, &cx.masks),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! `bearward check`: says all that is wrong with a configuration, or that nothing is.
+//!
+//! Redeems nothing, binds nothing, writes nothing.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::{self, Config, Problems, Rendered};
+
+/// Where a configuration is looked for when none is named, in this order.
+pub const DEFAULT_PATHS: &[&str] = &["config.yaml", "/etc/bearward/config.yaml"];
+
+/// The exit code of an invalid configuration.
+const INVALID: u8 = 2;
+
+/// The file to use: the one that is named, else the first of [`DEFAULT_PATHS`] that exists.
+pub fn config_path(named: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(path) = named {
+        return Ok(path.to_path_buf());
+    }
+    DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        format!("no configuration: there is neither {}; name one with -c FILE", DEFAULT_PATHS.join(" nor "))
+    })
+}
+
+/// Loads the configuration; prints its problems and warnings on standard error. The error is the exit code.
+pub fn load(named: Option<&Path>) -> Result<(PathBuf, Config), ExitCode> {
+    let path = config_path(named).map_err(|message| {
+        let mut err = anstream::stderr().lock();
+        let _ = writeln!(err, "error: {message}");
+        ExitCode::from(INVALID)
+    })?;
+    match config::load(&path) {
+        Ok(config) => {
+            print(&config.warnings);
+            Ok((path, config))
+        }
+        Err(problems) => {
+            print_problems(&path, &problems);
+            Err(ExitCode::from(INVALID))
+        }
+    }
+}
+
+/// Checks a configuration. With `live`, also asks the network whether what it names is there.
+pub fn check(named: Option<&Path>, live: bool) -> ExitCode {
+    let (path, config) = match load(named) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let mut out = anstream::stdout().lock();
+    let _ = writeln!(out, "{}: {}", path.display(), summary(&config));
+    if live { super::live::probe(&config) } else { ExitCode::SUCCESS }
+}
+
+fn summary(config: &Config) -> String {
+    let routes = config.listeners.iter().map(|listener| listener.routes.len()).sum();
+    format!(
+        "valid; {}, {}, {}",
+        counted(config.listeners.len(), "listener"),
+        counted(routes, "route"),
+        counted(config.credentials.len(), "credential"),
+    )
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Prints each problem and one line that sums them up.
+pub fn print_problems(path: &Path, problems: &Problems) {
+    print(&problems.warnings);
+    print(&problems.rendered);
+    let mut err = anstream::stderr().lock();
+    let warnings = match problems.warnings.len() {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "warning")),
+    };
+    let _ =
+        writeln!(err, "{}: invalid; {}{warnings}", path.display(), counted(problems.rendered.len(), "error"));
+}
+
+/// Colours are for terminals: `anstream` takes them out elsewhere and where `NO_COLOR` is set.
+fn print(problems: &[Rendered]) {
+    let mut err = anstream::stderr().lock();
+    for problem in problems {
+        let _ = writeln!(err, "{}\n", problem.coloured);
+    }
+}

@@ -1,0 +1,215 @@
+//! Credentials.
+
+use super::Tls;
+use crate::config::read::{At, Named, OneOrMany, block, choice};
+use crate::config::secrets::FileRef;
+use crate::config::values::{Fraction, HttpUrl, Loose, NonEmpty, Positive, ProxyUrl};
+use crate::credential::RotationMode;
+use crate::oauth::{Algorithm, BasicEncoding, ClientIdParam, Preset};
+use crate::origin::Origin;
+use crate::secret::SecretSource;
+
+/// `grant`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum GrantName {
+    RefreshToken,
+    ClientCredentials,
+    JwtBearer,
+    Static,
+}
+
+choice! { GrantName = "grant" {
+    Self::RefreshToken => "refresh_token",
+    Self::ClientCredentials => "client_credentials",
+    Self::JwtBearer => "jwt_bearer",
+    Self::Static => "static",
+} }
+
+/// `client.auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum AuthName {
+    Basic,
+    Post,
+    SecretJwt,
+    PrivateKeyJwt,
+    None,
+}
+
+choice! { AuthName = "client authentication method" {
+    Self::Basic => "client_secret_basic",
+    Self::Post => "client_secret_post",
+    Self::SecretJwt => "client_secret_jwt",
+    Self::PrivateKeyJwt => "private_key_jwt",
+    Self::None => "none",
+} }
+
+choice! { BasicEncoding = "encoding" { Self::Form => "form", Self::Raw => "raw" } }
+choice! { ClientIdParam = "form of `client_id`" {
+    Self::Plain => "plain", Self::Omit => "omit", Self::Base64Pair => "base64_pair",
+} }
+choice! { Algorithm = "algorithm" {
+    Self::Rs256 => "RS256", Self::Ps256 => "PS256", Self::Es256 => "ES256", Self::Es384 => "ES384",
+    Self::EdDsa => "EdDSA",
+} }
+choice! { RotationMode = "rotation mode" {
+    Self::Auto => "auto", Self::SingleUse => "single_use", Self::Reusable => "reusable",
+} }
+
+/// `x5t`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum Thumbprint {
+    Sha1,
+    Sha256,
+}
+
+choice! { Thumbprint = "thumbprint" { Self::Sha1 => "sha1", Self::Sha256 => "sha256" } }
+
+impl crate::config::read::Parse for &'static Preset {
+    const WHAT: &'static str = "a known preset";
+    fn schema() -> serde_json::Value {
+        let names: Vec<_> = crate::oauth::preset::ALL.iter().map(|preset| preset.name).collect();
+        serde_json::json!({"title": "preset", "enum": names})
+    }
+    fn parse(text: &str) -> Result<Self, crate::config::read::ParseError> {
+        crate::oauth::preset::find(text).ok_or_else(|| {
+            let names: Vec<_> = crate::oauth::preset::ALL.iter().map(|preset| preset.name).collect();
+            crate::config::read::no_choice("preset", text, &names)
+        })
+    }
+}
+
+block! {
+    /// A token that is kept fresh, and where it may be sent.
+    struct Credential = "credential" {
+        /// What is known of the provider: `generic` or `oci` (Oracle identity domains). Every part of it can be overridden.
+        default("generic") preset: &'static Preset;
+        /// The provider's token endpoint. Either this or `issuer`.
+        optional token_endpoint: HttpUrl;
+        /// The provider's issuer: the token endpoint is discovered (RFC 8414, OpenID Connect).
+        optional issuer: HttpUrl;
+        /// The origins that the token may be sent to. Without it, the upstreams of the routes that name the credential.
+        optional allowed_upstreams: Vec<At<Origin>>;
+        /// Whether `/readyz` is red without a usable token.
+        default("false") required: bool;
+        /// Who we are to the provider.
+        optional client: Client;
+        /// How tokens are obtained: `refresh_token`, `client_credentials`, `jwt_bearer` or `static`.
+        required grant: GrantName;
+        /// The seed: the first refresh token. It is redeemed once and never again; what follows it is in the store.
+        optional refresh_token: SecretSource;
+        /// The fixed token of `grant: static`.
+        optional token: SecretSource;
+        /// The user assertion of `grant: jwt_bearer`.
+        optional user_assertion: UserAssertionBlock;
+        /// The scope of the first request.
+        optional scope: NonEmpty;
+        /// The `audience` parameter of the first request.
+        optional audience: NonEmpty;
+        /// The `resource` parameters (RFC 8707).
+        optional resource: OneOrMany<NonEmpty>;
+        /// Extra form parameters of every token request.
+        optional parameters: Named<Loose>;
+        /// Whether refresh tokens are single use.
+        optional rotation: Rotation;
+        /// When to refresh.
+        optional refresh: Refresh;
+        /// Lifetimes that answers do not tell.
+        optional lifetime: Lifetime;
+        /// Whom to trust at the token endpoint, and a client certificate.
+        optional tls: Tls;
+        /// The HTTP proxy on the way to the token endpoint; the global one unless given.
+        optional outbound_proxy: ProxyUrl;
+    }
+}
+
+block! {
+    /// The client as it is registered with the provider, and how it proves who it is. Exactly one method is used.
+    struct Client = "client" {
+        /// The client identifier.
+        required id: NonEmpty;
+        /// `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`. Without it, `client_secret_basic` where there is a secret and `private_key_jwt` where there is a key or an assertion.
+        optional auth: AuthName;
+        /// The client secret.
+        optional secret: SecretSource;
+        /// `form` as the standard says, or `raw` for servers that do not decode (`client_secret_basic`).
+        optional basic_encoding: BasicEncoding;
+        /// How assertions name the client: `plain`, `omit` or `base64_pair`, which puts the secret in the request's body.
+        optional client_id_param: ClientIdParam;
+        /// The PEM private key that signs assertions.
+        optional key: SecretSource;
+        /// The algorithm of `key`; `RS256` unless given.
+        optional alg: Algorithm;
+        /// The `kid` of the assertion's header.
+        optional kid: NonEmpty;
+        /// The PEM certificate that `x5t` is computed from.
+        optional certificate: FileRef;
+        /// The thumbprint of `certificate` in the assertion's header: `sha1` (`x5t`) or `sha256` (`x5t#S256`), or both in a list.
+        optional x5t: OneOrMany<Thumbprint>;
+        /// The `aud` of assertions, a text or a list. Without it, the issuer if known, else the token endpoint.
+        optional audience: OneOrMany<NonEmpty>;
+        /// How long an assertion is valid; `60s` unless given.
+        optional assertion_lifetime: Positive;
+        /// Further claims of assertions.
+        optional assertion_claims: Named<String>;
+        /// A ready-made assertion, read from a file on every attempt.
+        optional assertion: FileRef;
+    }
+}
+
+block! {
+    /// An assertion about a user (RFC 7523 2.1), minted here from a key or read from a file.
+    struct UserAssertionBlock = "user_assertion" {
+        /// A ready-made assertion: a file that is read on every attempt.
+        optional file: crate::config::secrets::LocalPath;
+        /// The user.
+        optional sub: NonEmpty;
+        /// The `aud`, a text or a list. Without it, the preset's, else the issuer if known, else the token endpoint.
+        optional audience: OneOrMany<NonEmpty>;
+        /// The PEM private key that signs it; `client.key` unless given.
+        optional key: SecretSource;
+        /// The algorithm of `key`; `RS256` unless given.
+        optional alg: Algorithm;
+        /// The `kid` of the header.
+        optional kid: NonEmpty;
+        /// The PEM certificate that `x5t` is computed from.
+        optional certificate: FileRef;
+        /// The thumbprint of `certificate` in the header: `sha1`, `sha256`, or both in a list.
+        optional x5t: OneOrMany<Thumbprint>;
+        /// How long it is valid; `60s` unless given.
+        optional lifetime: Positive;
+        /// Further claims.
+        optional claims: Named<String>;
+    }
+}
+
+block! {
+    /// What is known of the rotation of refresh tokens.
+    struct Rotation = "rotation" {
+        /// `auto` takes refresh tokens for single use until observed otherwise; `single_use`; `reusable`.
+        default("auto") mode: RotationMode;
+        /// How long after its first use a refresh token may be sent again; the preset's unless given.
+        optional grace: super::Grace;
+    }
+}
+
+block! {
+    /// When tokens are refreshed.
+    struct Refresh = "refresh" {
+        /// The part of the lifetime after which to refresh. Without it: 0.5 of two hours and more, 0.75 of more than a minute, 0.5 below.
+        optional at: Fraction;
+        /// The `scope` of refresh requests; without it none is sent.
+        optional scope: NonEmpty;
+        /// The least time between two token requests.
+        default("5s") min_interval: Positive;
+    }
+}
+
+block! {
+    /// Lifetimes that answers do not tell.
+    struct Lifetime = "lifetime" {
+        /// Of an access token whose answer has no `expires_in`.
+        default("10m") default: Positive;
+        /// Of a refresh token; the preset's unless given.
+        optional refresh_token: Positive;
+    }
+}

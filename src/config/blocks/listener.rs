@@ -1,0 +1,146 @@
+//! Listeners and their routes.
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::Tls;
+use crate::config::context::Cx;
+use crate::config::read::{At, Definitions, Named, Read, block, choice};
+use crate::config::tree::{Kind, Node};
+use crate::config::values::{Host, PathPrefix, Positive, ProxyUrl};
+use crate::listener::BindAddress;
+use crate::names::Name;
+use crate::origin::Origin;
+
+/// `kind` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ListenerKind {
+    Reverse,
+}
+
+choice! { ListenerKind = "listener kind" { Self::Reverse => "reverse" } }
+
+block! {
+    /// A socket that clients connect to.
+    struct Listener = "listener" {
+        /// Its name, in logs and metrics; unique.
+        required name: Name;
+        /// `reverse`: a reverse proxy whose routes decide.
+        required kind: ListenerKind;
+        /// Where it listens: `127.0.0.1:8080`, `"[::1]:8080"`, `unix:/path` or `systemd:NAME`; port 0 takes a free one.
+        required bind: BindAddress;
+        /// Lets whoever reaches an address that is not loopback use the credentials of its routes.
+        default("false") allow_unauthenticated: bool;
+        /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
+        optional allowed_origins: Vec<At<Origin>>;
+        /// What goes where. The longest matching prefix wins.
+        required routes: Vec<At<Route>>;
+    }
+}
+
+block! {
+    /// Requests that match go to the upstream, with the credential's token.
+    struct Route = "route" {
+        /// Its name, in logs and metrics; unique in its listener.
+        required name: Name;
+        /// Which requests; without it, all.
+        optional r#match: Match;
+        /// The server: an origin such as `https://api.example.com`, or a mapping with more settings.
+        required upstream: Upstream;
+        /// Replaces the matched prefix of the path. Without it the path goes on unchanged.
+        optional rewrite_prefix: PathPrefix;
+        /// The credential whose token is injected. Without it nothing is injected and a client's own `Authorization` passes.
+        optional credential: Name;
+        /// Sends the client's Host field on instead of the upstream's own.
+        default("false") preserve_host: bool;
+        /// Changes of the request's header fields.
+        optional request_headers: HeaderEditsBlock;
+        /// Changes of the response's header fields.
+        optional response_headers: HeaderEditsBlock;
+        /// How long to wait for the upstream.
+        optional timeouts: TimeoutsBlock;
+        /// How long a request may wait for a first token before it is answered with 503.
+        default("0s") wait_for_token: super::Grace;
+        /// Lets the token go over plain http to another machine.
+        default("false") allow_plaintext: bool;
+    }
+}
+
+block! {
+    /// Which requests a route is for; all conditions must hold.
+    struct Match = "match" {
+        /// Hosts of the request, without port. Without it, the listener's bind address and `localhost`.
+        optional hosts: Vec<At<Host>>;
+        /// The beginning of the path, on segment boundaries.
+        default("/") path_prefix: PathPrefix;
+        /// Methods; without it, all.
+        optional methods: Vec<At<Method>>;
+    }
+}
+
+/// `upstream`: an origin or a mapping.
+#[derive(Debug, Clone)]
+pub(in crate::config) enum Upstream {
+    Origin(Origin),
+    Full(Box<UpstreamBlock>),
+}
+
+impl Read for Upstream {
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        let origin = <Origin as Read>::schema(definitions);
+        serde_json::json!({"anyOf": [origin, UpstreamBlock::schema(definitions)]})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => UpstreamBlock::read(node, cx).map(|block| Self::Full(Box::new(block))),
+            _ => <Origin as Read>::read(node, cx).map(Self::Origin),
+        }
+    }
+}
+
+/// `http` of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum HttpVersion {
+    Auto,
+    Http1,
+}
+
+choice! { HttpVersion = "protocol" { Self::Auto => "auto", Self::Http1 => "h1" } }
+
+block! {
+    /// An upstream with more settings.
+    struct UpstreamBlock = "upstream" {
+        /// The server's origin; one in this version.
+        required urls: Vec<At<Origin>>;
+        /// The protocol spoken to it.
+        default("auto") http: HttpVersion;
+        /// Whom to trust, and a client certificate.
+        optional tls: Tls;
+        /// The HTTP proxy on the way to it; the global one unless given.
+        optional outbound_proxy: ProxyUrl;
+    }
+}
+
+block! {
+    /// Changes of header fields; removal comes first.
+    struct HeaderEditsBlock = "headers" {
+        /// Fields to set, replacing what is there.
+        optional set: Named<HeaderValue>;
+        /// Fields to remove.
+        optional remove: Vec<At<HeaderName>>;
+    }
+}
+
+block! {
+    /// Deadlines of one request. There is no limit on the whole.
+    struct TimeoutsBlock = "timeouts" {
+        /// Name resolution, TCP and TLS.
+        default("5s") connect: Positive;
+        /// From the whole request sent to the head of the response.
+        default("5m") first_byte: Positive;
+        /// Between two pieces of the response's body.
+        default("5m") response_idle: Positive;
+        /// Between two pieces of the request's body.
+        default("30s") request_idle: Positive;
+    }
+}

@@ -1,0 +1,75 @@
+//! What the configuration's contract names and this version cannot do yet.
+//!
+//! One table: a key or value here is refused like an unknown one, in words that say so. A capability that
+//! arrives takes its line out of here and adds its field to a block.
+
+/// Keys by block.
+const KEYS: &[(&str, &[&str])] = &[
+    ("configuration", &["clients", "telemetry"]),
+    (
+        "listener",
+        &[
+            "tls",
+            "clients",
+            "trusted_proxies",
+            "proxy_protocol",
+            "intercept",
+            "rules",
+            "egress_network",
+            "dry_run",
+        ],
+    ),
+    ("route", &["on_unauthorized", "clients"]),
+    ("upstream", &["balance", "health"]),
+    (
+        "credential",
+        &["subject_token", "subject_token_type", "inject", "login", "dpop", "revoke_on_removal", "custom"],
+    ),
+    ("log", &["access", "audit"]),
+];
+
+/// Values by choice.
+const VALUES: &[(&str, &[&str])] = &[
+    ("listener kind", &["egress"]),
+    ("grant", &["token_exchange", "password", "custom", "authorization_code", "device_code"]),
+    ("client authentication method", &["tls_client_auth", "self_signed_tls_client_auth"]),
+    ("store kind", &["etcd", "kubernetes", "redis"]),
+    ("protocol", &["h2", "h2c"]),
+    (
+        "preset",
+        &[
+            "okta",
+            "auth0",
+            "entra",
+            "google",
+            "keycloak",
+            "salesforce",
+            "ping",
+            "cognito",
+            "github",
+            "gitlab",
+            "atlassian",
+            "slack",
+            "xero",
+            "quickbooks",
+            "hubspot",
+            "zoho",
+            "zitadel",
+            "hydra",
+        ],
+    ),
+];
+
+/// Whether the contract has this key in this block.
+pub(super) fn is_known_key(block: &str, key: &str) -> bool {
+    has(KEYS, block, key)
+}
+
+/// Whether the contract has this value of this choice.
+pub(super) fn is_known_value(choice: &str, value: &str) -> bool {
+    has(VALUES, choice, value)
+}
+
+fn has(table: &[(&str, &[&str])], group: &str, word: &str) -> bool {
+    table.iter().any(|(name, words)| *name == group && words.contains(&word))
+}

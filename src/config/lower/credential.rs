@@ -1,0 +1,294 @@
+//! `credentials:`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{client, route, secret};
+use crate::config::blocks::File;
+use crate::config::blocks::credential::{Credential, GrantName};
+use crate::config::context::Cx;
+use crate::config::read::{At, Parse};
+use crate::config::source::Span;
+use crate::config::values::HttpUrl;
+use crate::credential::{CredentialConfig, RotationMode};
+use crate::names::Name;
+use crate::oauth::{ClientAuth, EndpointSource, Grant, OAuthConfig, Preset};
+use crate::origin::{Origin, Scheme};
+use crate::tls::TlsClientConfig;
+
+/// How long a connection to a token endpoint may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole token request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All credentials that can be built.
+pub(super) fn credentials(
+    file: &File,
+    proxy: Option<&url::Url>,
+    uses: &[route::RouteUse],
+    cx: &mut Cx<'_>,
+) -> Vec<CredentialConfig> {
+    let Some(named) = &file.credentials else { return Vec::new() };
+    let mut built = Vec::new();
+    for (key, block) in &named.value.0 {
+        match Name::parse(&key.value) {
+            Ok(name) => {
+                if uses.iter().all(|used| used.credential.value != name) && !cx.has_errors() {
+                    cx.warning(key.span, format!("no route uses the credential `{name}`"));
+                }
+                built.extend(credential(&name, key.span, &block.value, proxy, uses, cx));
+            }
+            Err(error) => {
+                let shown = crate::config::redact::shown_key(&key.value);
+                cx.error(key.span, format!("{shown} is not a name")).label(error.reason);
+            }
+        }
+    }
+    built
+}
+
+fn credential(
+    name: &Name,
+    key: Span,
+    block: &Credential,
+    proxy: Option<&url::Url>,
+    uses: &[route::RouteUse],
+    cx: &mut Cx<'_>,
+) -> Option<CredentialConfig> {
+    let oauth = oauth(name, key, block, proxy, cx);
+    let rotation = block.rotation.as_ref().map(|rotation| &rotation.value);
+    let refresh = block.refresh.as_ref().map(|refresh| &refresh.value);
+    let lifetime = block.lifetime.as_ref().map(|lifetime| &lifetime.value);
+    let preset: &'static Preset = block.preset.as_ref()?.value;
+    let oauth = oauth?;
+    Some(CredentialConfig {
+        name: name.clone(),
+        oauth,
+        allowed_upstreams: allowed_upstreams(name, block, uses),
+        required: block.required.as_ref()?.value,
+        rotation: match rotation {
+            Some(rotation) => rotation.mode.as_ref()?.value,
+            None => RotationMode::Auto,
+        },
+        grace: rotation
+            .and_then(|rotation| rotation.grace.as_ref())
+            .map_or(preset.grace, |grace| grace.value),
+        refresh_at_ppm: refresh.and_then(|refresh| refresh.at.as_ref()).map(|at| at.value.0),
+        min_interval: match refresh {
+            Some(refresh) => refresh.min_interval.as_ref()?.value.0,
+            None => Duration::from_secs(5),
+        },
+        default_lifetime: match lifetime {
+            Some(lifetime) => lifetime.default.as_ref()?.value.0,
+            None => Duration::from_secs(600),
+        },
+        refresh_token_lifetime: lifetime
+            .and_then(|lifetime| lifetime.refresh_token.as_ref())
+            .map(|lifetime| lifetime.value.0)
+            .or(preset.refresh_token_lifetime),
+    })
+}
+
+fn allowed_upstreams(name: &Name, block: &Credential, uses: &[route::RouteUse]) -> Vec<Origin> {
+    if let Some(allowed) = &block.allowed_upstreams {
+        return allowed.value.iter().map(|origin| origin.value.clone()).collect();
+    }
+    let mut origins: Vec<Origin> = Vec::new();
+    for used in uses.iter().filter(|used| used.credential.value == *name) {
+        if !origins.contains(&used.origin.value) {
+            origins.push(used.origin.value.clone());
+        }
+    }
+    origins
+}
+
+fn oauth(
+    name: &Name,
+    key: Span,
+    block: &Credential,
+    proxy: Option<&url::Url>,
+    cx: &mut Cx<'_>,
+) -> Option<OAuthConfig> {
+    let grant_name = block.grant.as_ref()?;
+    let is_static = grant_name.value == GrantName::Static;
+    let before = cx.problems.len();
+    misplaced(block, grant_name, cx);
+    let endpoint = endpoint(name, key, block, is_static, cx);
+    let client = if is_static {
+        Some((String::new(), ClientAuth::None))
+    } else {
+        client::client(name, key, block, cx)
+    };
+    let grant = grant(name, block, grant_name, cx);
+    let tls = match &block.tls {
+        Some(tls) => route::tls(tls, cx),
+        None => Some(TlsClientConfig::default()),
+    };
+    let parameters = parameters(block, cx);
+    let (client_id, client_auth) = client?;
+    let own_proxy = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
+    let config = OAuthConfig {
+        endpoint: endpoint?,
+        preset: block.preset.as_ref()?.value,
+        client_id,
+        client_auth,
+        grant: grant?,
+        scope: block.scope.as_ref().map(|scope| scope.value.0.clone()),
+        refresh_scope: block
+            .refresh
+            .as_ref()
+            .and_then(|refresh| refresh.value.scope.as_ref())
+            .map(|scope| scope.value.0.clone()),
+        audience: block.audience.as_ref().map(|audience| audience.value.0.clone()),
+        resource: client::texts(block.resource.as_ref()),
+        parameters,
+        tls: tls?,
+        outbound_proxy: own_proxy.or_else(|| proxy.cloned()),
+        connect_timeout: CONNECT_TIMEOUT,
+        request_timeout: REQUEST_TIMEOUT,
+    };
+    if cx.problems.len() == before {
+        client::check_keys(&config, block, key, cx);
+    }
+    Some(config)
+}
+
+/// Keys that belong to another grant.
+fn misplaced(block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) {
+    let has = [
+        ("refresh_token", block.refresh_token.as_ref().map(|at| at.span), &[GrantName::RefreshToken][..]),
+        ("token", block.token.as_ref().map(|at| at.span), &[GrantName::Static][..]),
+        ("user_assertion", block.user_assertion.as_ref().map(|at| at.span), &[GrantName::JwtBearer][..]),
+    ];
+    for (key, span, grants) in has {
+        if let Some(span) = span
+            && !grants.contains(&grant.value)
+        {
+            let wanted = match grants[0] {
+                GrantName::RefreshToken => "refresh_token",
+                GrantName::Static => "static",
+                _ => "jwt_bearer",
+            };
+            cx.error(span, format!("`{key}` has no meaning with this grant"))
+                .also(grant.span, "the grant")
+                .hint(format!("remove it, or say `grant: {wanted}`"));
+        }
+    }
+    if grant.value == GrantName::Static
+        && let Some(client) = &block.client
+    {
+        cx.error(client.span, "`client` has no meaning with `grant: static`, which asks no provider")
+            .also(grant.span, "the grant")
+            .hint("remove it");
+    }
+}
+
+fn endpoint(
+    name: &Name,
+    key: Span,
+    block: &Credential,
+    is_static: bool,
+    cx: &mut Cx<'_>,
+) -> Option<EndpointSource> {
+    match (&block.token_endpoint, &block.issuer) {
+        (Some(given), _) | (None, Some(given)) if is_static => {
+            cx.error(given.span, "`grant: static` asks no provider").hint("remove this");
+            None
+        }
+        (None, None) if is_static => Some(EndpointSource::None),
+        (Some(endpoint), Some(issuer)) => {
+            cx.error(issuer.span, "`token_endpoint` and `issuer` are both given")
+                .also(endpoint.span, "here as well")
+                .hint("keep `token_endpoint`, or keep `issuer` and let the endpoint be discovered");
+            None
+        }
+        (Some(url), None) => {
+            encrypted(url, "token endpoint", cx).then(|| EndpointSource::Url(url.value.0.clone()))
+        }
+        (None, Some(url)) => {
+            encrypted(url, "issuer", cx).then(|| EndpointSource::Issuer(url.value.0.clone()))
+        }
+        (None, None) => {
+            if !cx.reported_in(block.place) {
+                cx.error(key, format!("the credential `{name}` has neither `token_endpoint` nor `issuer`"))
+                    .hint("`token_endpoint: https://…` is where its tokens come from; `issuer: https://…` discovers it");
+            }
+            None
+        }
+    }
+}
+
+/// The token endpoint sees every secret (RFC 6749 3.2: TLS is required).
+fn encrypted(url: &At<HttpUrl>, what: &str, cx: &mut Cx<'_>) -> bool {
+    let Ok(origin) = Origin::of_url(&url.value.0) else { return false };
+    if origin.scheme() == Scheme::Https || origin.is_loopback() {
+        return true;
+    }
+    cx.error(
+        url.span,
+        format!("the {what} is plain http: secrets and tokens would cross the network in the clear"),
+    )
+    .hint("use https; plain http is accepted on this machine alone");
+    false
+}
+
+fn grant(name: &Name, block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) -> Option<Grant> {
+    match grant.value {
+        GrantName::RefreshToken => {
+            if let Some(seed) = &block.refresh_token {
+                secret::check_seed(seed, name.as_str(), cx);
+            }
+            Some(Grant::RefreshToken { seed: block.refresh_token.as_ref().map(|seed| seed.value.clone()) })
+        }
+        GrantName::ClientCredentials => Some(Grant::ClientCredentials),
+        GrantName::JwtBearer => {
+            let Some(assertion) = &block.user_assertion else {
+                cx.error(grant.span, "`grant: jwt_bearer` needs `user_assertion`").hint(
+                    "write `user_assertion: {sub: USER, key: {file: PATH}}`, or `user_assertion: {file: PATH}` for a ready-made one",
+                );
+                return None;
+            };
+            client::user_assertion(assertion, block, cx).map(Grant::JwtBearer)
+        }
+        GrantName::Static => {
+            let Some(token) = &block.token else {
+                cx.error(grant.span, "`grant: static` needs `token`").hint("write `token: {file: PATH}`");
+                return None;
+            };
+            secret::check(token, "the token", cx);
+            Some(Grant::Static { token: token.value.clone() })
+        }
+    }
+}
+
+/// Parameters that a token request has of itself; none may be sent twice (RFC 6749 3.2).
+const OWN_PARAMETERS: &[&str] = &[
+    "grant_type",
+    "refresh_token",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "assertion",
+    "scope",
+    "audience",
+    "resource",
+];
+
+fn parameters(block: &Credential, cx: &mut Cx<'_>) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in block.parameters.iter().flat_map(|parameters| &parameters.value.0) {
+        if OWN_PARAMETERS.contains(&name.value.as_str()) {
+            let problem = cx.error(name.span, format!("the parameter `{}` cannot be given here", name.value));
+            match name.value.as_str() {
+                "scope" | "audience" | "resource" => {
+                    problem.hint(format!("use the credential's own key `{}`", name.value))
+                }
+                "client_id" | "client_secret" => problem.hint("use `client: {id: …, secret: …}`"),
+                _ => problem.hint("every token request has it of itself"),
+            };
+        }
+        parameters.insert(name.value.clone(), value.value.0.clone());
+    }
+    parameters
+}

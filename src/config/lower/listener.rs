@@ -1,0 +1,138 @@
+//! `listeners:`.
+
+use super::route::{self, RouteUse};
+use crate::config::blocks::File;
+use crate::config::blocks::listener::{Listener, Route};
+use crate::config::context::Cx;
+use crate::config::read::At;
+use crate::config::source::Span;
+use crate::listener::{BindAddress, ListenerConfig};
+use crate::names::Name;
+use crate::route::RouteConfig;
+
+/// All listeners; `None` in the place of one that cannot be built.
+pub(super) fn listeners(
+    file: &File,
+    proxy: Option<&url::Url>,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) -> Vec<Option<ListenerConfig>> {
+    let Some(listeners) = &file.listeners else { return Vec::new() };
+    unique(listeners.value.iter().filter_map(|listener| listener.value.name.as_ref()), "listener", cx);
+    listeners.value.iter().map(|block| listener(&block.value, proxy, uses, cx)).collect()
+}
+
+/// Reports names that are given twice.
+fn unique<'a>(names: impl Iterator<Item = &'a At<Name>>, what: &str, cx: &mut Cx<'_>) {
+    let mut seen: Vec<&At<Name>> = Vec::new();
+    for name in names {
+        if let Some(first) = seen.iter().find(|first| first.value == name.value) {
+            cx.error(name.span, format!("the {what} name `{}` is given twice", name.value))
+                .label("again here")
+                .also(first.span, "first here");
+        } else {
+            seen.push(name);
+        }
+    }
+}
+
+fn listener(
+    block: &Listener,
+    proxy: Option<&url::Url>,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) -> Option<ListenerConfig> {
+    let blocks: &[At<Route>] =
+        block.routes.as_ref().map(|routes| routes.value.as_slice()).unwrap_or_default();
+    unique(blocks.iter().filter_map(|route| route.value.name.as_ref()), "route", cx);
+    let routes: Vec<Option<RouteConfig>> =
+        blocks.iter().map(|block| route::route(&block.value, proxy, uses, cx)).collect();
+    if let Some(routes) = &block.routes
+        && routes.value.is_empty()
+        && !cx.reported_in(routes.span)
+    {
+        cx.error(routes.span, "the listener has no route")
+            .hint("each route has at least `name` and `upstream`");
+    }
+    let bind = block.bind.as_ref();
+    if let Some(bind) = bind {
+        check_exposure(block, bind, cx);
+        same_matches(blocks, &routes, &bind.value, cx);
+    }
+    Some(ListenerConfig {
+        name: block.name.as_ref()?.value.clone(),
+        bind: bind?.value.clone(),
+        allow_unauthenticated: block.allow_unauthenticated.as_ref()?.value,
+        allowed_origins: block
+            .allowed_origins
+            .iter()
+            .flat_map(|origins| origins.value.iter().map(|origin| origin.value.to_string()))
+            .collect(),
+        routes: routes.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+/// Who reaches a listener uses its credentials: beyond this machine that must be said.
+fn check_exposure(block: &Listener, bind: &At<BindAddress>, cx: &mut Cx<'_>) {
+    let BindAddress::Tcp(address) = &bind.value else { return };
+    let Some(allowed) = &block.allow_unauthenticated else { return };
+    if address.ip().to_canonical().is_loopback() || allowed.value {
+        return;
+    }
+    cx.error(bind.span, "whoever reaches this address could use the credentials of its routes")
+        .label("not a loopback address")
+        .hint(format!(
+            "bind to `127.0.0.1:{}`, or say `allow_unauthenticated: true` if the network lets in only those who may",
+            address.port()
+        ));
+}
+
+/// Two routes that match the very same requests: one of them would never be used.
+fn same_matches(blocks: &[At<Route>], routes: &[Option<RouteConfig>], bind: &BindAddress, cx: &mut Cx<'_>) {
+    for (index, route) in routes.iter().enumerate() {
+        let Some(route) = route else { continue };
+        let first = routes[..index]
+            .iter()
+            .position(|other| other.as_ref().is_some_and(|other| match_overlaps(other, route, bind)));
+        if let Some(first) = first
+            && let Some(other) = &routes[first]
+        {
+            cx.error(
+                match_span(&blocks[index]),
+                format!("the routes `{}` and `{}` match the same requests", other.name, route.name),
+            )
+            .also(match_span(&blocks[first]), "first here")
+            .hint("tell them apart by `hosts`, `path_prefix` or `methods`");
+        }
+    }
+}
+
+fn match_span(block: &At<Route>) -> Span {
+    let name = block.value.name.as_ref().map_or(block.span, |name| name.span);
+    block.value.r#match.as_ref().map_or(name, |condition| condition.span)
+}
+
+fn match_overlaps(one: &RouteConfig, other: &RouteConfig, bind: &BindAddress) -> bool {
+    let hosts = |route: &RouteConfig| {
+        route.hosts.clone().unwrap_or_else(|| {
+            let mut hosts = vec!["localhost".to_owned()];
+            if let BindAddress::Tcp(address) = bind {
+                hosts.push(match address.ip() {
+                    std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+                    std::net::IpAddr::V4(ip) => ip.to_string(),
+                });
+            }
+            hosts
+        })
+    };
+    let prefix = |route: &RouteConfig| route.path_prefix.trim_end_matches('/').to_owned();
+    let same_methods = match (one.methods.is_empty(), other.methods.is_empty()) {
+        (true, true) => true,
+        (false, false) => one.methods.iter().any(|method| other.methods.contains(method)),
+        _ => false,
+    };
+    same_methods && prefix(one) == prefix(other) && {
+        let others = hosts(other);
+        hosts(one).iter().any(|host| others.contains(host))
+    }
+}

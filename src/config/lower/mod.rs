@@ -1,0 +1,228 @@
+//! From blocks to the configurations of the other modules, with every problem that only shows between
+//! fields.
+//!
+//! Each part reports all it finds and gives `None` where something it needs was reported.
+
+mod client;
+mod credential;
+mod listener;
+mod route;
+mod secret;
+mod store;
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::blocks::{Admin, File};
+use super::context::Cx;
+use super::problem::Severity;
+use super::read::At;
+use super::source::Span;
+use super::{AdminConfig, Config, LogConfig, LogFormat};
+use crate::credential::{BindingError, CredentialConfig, binding};
+use crate::listener::{BindAddress, Limits};
+use crate::names::Name;
+use crate::origin::Origin;
+pub(super) use route::RouteUse;
+
+/// Makes the whole configuration.
+pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
+    let global_proxy = file.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
+    let mut uses = Vec::new();
+    let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
+    let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
+    check_uses(file, &credentials, &uses, cx);
+    let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
+    let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());
+    let store = store::store(file, &credentials, cx);
+    check_addresses(file, admin.as_ref(), health, cx);
+    let limits = limits(file, cx);
+    if file.listeners.as_ref().is_none_or(|listeners| listeners.value.is_empty()) && !cx.has_errors() {
+        cx.error(Span::new(file.place.file, file.place.start, file.place.start + 1), "there is no listener")
+            .hint("`listeners:` says where clients connect; `config.example.yaml` shows one");
+    }
+    if cx.has_errors() {
+        return None;
+    }
+    Some(Config {
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        credentials,
+        store: store?,
+        admin: admin?,
+        health: health.map(|bind| bind.value),
+        log: log(file)?,
+        limits: limits?,
+        shutdown_grace: match &file.shutdown {
+            Some(shutdown) => shutdown.value.grace.as_ref()?.value.0,
+            None => std::time::Duration::from_secs(30),
+        },
+        warnings: Vec::new(),
+        files: Vec::new(),
+    })
+}
+
+/// Warns of proxy settings in the environment that are not used.
+pub(super) fn check_environment(root: &super::tree::Node, cx: &mut Cx<'_>) {
+    if root.find("outbound_proxy").is_some() {
+        return;
+    }
+    let set = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+        .into_iter()
+        .find(|name| (cx.vars)(name).is_some_and(|value| !value.is_empty()));
+    if let Some(name) = set {
+        cx.nowhere(Severity::Warning, format!("{name} is set in the environment and is not used")).hint(
+            "say `outbound_proxy: http://…` to use a proxy, or `outbound_proxy: null` to say that none is wanted",
+        );
+    }
+}
+
+fn log(file: &File) -> Option<LogConfig> {
+    match &file.log {
+        None => Some(LogConfig { level: tracing::Level::INFO, format: LogFormat::Auto }),
+        Some(log) => Some(LogConfig {
+            level: log.value.level.as_ref()?.value,
+            format: log.value.format.as_ref()?.value,
+        }),
+    }
+}
+
+fn limits(file: &File, cx: &mut Cx<'_>) -> Option<Limits> {
+    let Some(limits) = &file.limits else { return Some(Limits::default()) };
+    let header_bytes = limits.value.header_bytes.as_ref()?;
+    let range = 4 * 1024..=1024 * 1024;
+    if !range.contains(&header_bytes.value.0) {
+        cx.error(header_bytes.span, "the limit of a request's head must be from 4 KiB to 1 MiB");
+    }
+    Some(Limits {
+        connections: limits.value.connections.as_ref()?.value.0,
+        header_bytes: usize::try_from(header_bytes.value.0).ok()?,
+        workers: limits.value.workers.as_ref()?.value.0,
+    })
+}
+
+fn admin(block: Option<&Admin>, cx: &mut Cx<'_>) -> Option<AdminConfig> {
+    let Some(block) = block else {
+        let bind = BindAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9901)));
+        return Some(AdminConfig { enabled: true, bind, token: None });
+    };
+    if let Some(token) = &block.token {
+        secret::check(token, "the admin token", cx);
+    }
+    let bind = block.bind.as_ref()?;
+    let enabled = block.enabled.as_ref()?.value;
+    if let BindAddress::Tcp(address) = &bind.value
+        && enabled
+        && !address.ip().to_canonical().is_loopback()
+    {
+        cx.warning(bind.span, "the administration listener is reachable from other machines")
+            .hint("its status and metrics need no token; `health:` is meant for probes and Prometheus");
+    }
+    Some(AdminConfig {
+        enabled,
+        bind: bind.value.clone(),
+        token: block.token.as_ref().map(|token| token.value.clone()),
+    })
+}
+
+/// Two sockets cannot have one address.
+fn check_addresses(
+    file: &File,
+    admin: Option<&AdminConfig>,
+    health: Option<&At<SocketAddr>>,
+    cx: &mut Cx<'_>,
+) {
+    let mut taken: Vec<(BindAddress, Option<Span>, String)> = Vec::new();
+    for listener in file.listeners.iter().flat_map(|listeners| &listeners.value) {
+        if let (Some(bind), Some(name)) = (&listener.value.bind, &listener.value.name) {
+            taken.push((bind.value.clone(), Some(bind.span), format!("listener `{}`", name.value)));
+        }
+    }
+    if let Some(admin) = admin.filter(|admin| admin.enabled) {
+        let span = file.admin.as_ref().and_then(|admin| admin.value.bind.as_ref()).map(|bind| bind.span);
+        taken.push((admin.bind.clone(), span, "`admin`".to_owned()));
+    }
+    if let Some(health) = health {
+        taken.push((BindAddress::Tcp(health.value), Some(health.span), "`health`".to_owned()));
+    }
+    for (index, (bind, span, name)) in taken.iter().enumerate() {
+        let Some((_, first_span, first)) = taken[..index].iter().find(|(other, ..)| clash(bind, other))
+        else {
+            continue;
+        };
+        let Some(place) = span.or(*first_span) else { continue };
+        let problem = cx.error(place, format!("{first} and {name} have one address"));
+        if let (Some(first_span), Some(_)) = (first_span, span) {
+            problem.also(*first_span, "first here");
+        }
+        if name == "`admin`" {
+            problem.hint("the administration listener has an address of its own: `admin: {bind: …}`; 127.0.0.1:9901 unless given");
+        }
+    }
+}
+
+fn clash(one: &BindAddress, other: &BindAddress) -> bool {
+    match (one, other) {
+        (BindAddress::Tcp(one), BindAddress::Tcp(other)) => {
+            let everywhere = |ip: IpAddr| ip.is_unspecified();
+            one.port() == other.port()
+                && one.port() != 0
+                && (one.ip() == other.ip()
+                    || (one.is_ipv4() == other.is_ipv4() && (everywhere(one.ip()) || everywhere(other.ip()))))
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// A route names a credential that exists and that may go to its upstream.
+fn check_uses(file: &File, credentials: &[CredentialConfig], uses: &[RouteUse], cx: &mut Cx<'_>) {
+    let configured: Vec<&str> = file
+        .credentials
+        .iter()
+        .flat_map(|credentials| &credentials.value.0)
+        .map(|(name, _)| name.value.as_str())
+        .collect();
+    for used in uses {
+        let name: &Name = &used.credential.value;
+        if !configured.contains(&name.as_str()) {
+            if file.credentials.is_none() && cx.has_errors() {
+                continue;
+            }
+            let problem = cx.error(used.credential.span, format!("there is no credential `{name}`"));
+            match super::read::nearest(name.as_str(), &configured) {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None if configured.is_empty() => problem.hint("`credentials:` has none"),
+                None => problem.hint(format!("there are: `{}`", configured.join("`, `"))),
+            };
+        } else if let Some(credential) = credentials.iter().find(|credential| credential.name == *name) {
+            check_use(used, &credential.allowed_upstreams, file, cx);
+        }
+    }
+}
+
+fn check_use(used: &RouteUse, allowed: &[Origin], file: &File, cx: &mut Cx<'_>) {
+    let name = &used.credential.value;
+    let origin = &used.origin;
+    match binding::check(name, allowed, &origin.value, used.allow_plaintext) {
+        Ok(()) => {}
+        Err(BindingError::NotAllowed { allowed, .. }) => {
+            let list = file
+                .credentials
+                .iter()
+                .flat_map(|credentials| &credentials.value.0)
+                .find(|(key, _)| key.value == name.as_str())
+                .and_then(|(_, credential)| credential.value.allowed_upstreams.as_ref());
+            let problem =
+                cx.error(origin.span, format!("the credential `{name}` is not allowed for {}", origin.value));
+            problem.label("this route's upstream").hint(format!("it may go to {allowed}"));
+            if let Some(list) = list {
+                problem.also(list.span, "its `allowed_upstreams`");
+            }
+        }
+        Err(BindingError::Plaintext { .. }) => {
+            cx.error(
+                origin.span,
+                format!("the token of `{name}` would be sent unencrypted to {}", origin.value),
+            )
+            .hint("use https, or say `allow_plaintext: true` on the route if the network between is trusted");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `routes:` of a listener.
+
+use http::{HeaderName, HeaderValue, header};
+
+use crate::config::blocks::Tls;
+use crate::config::blocks::listener::{HeaderEditsBlock, Route, TimeoutsBlock, Upstream};
+use crate::config::context::Cx;
+use crate::config::read::{At, Parse};
+use crate::names::Name;
+use crate::origin::{Origin, Scheme};
+use crate::route::{HeaderEdits, RouteConfig};
+use crate::tls::{TlsClientConfig, TlsIdentity};
+use crate::upstream::{Timeouts, UpstreamConfig};
+
+/// A route that names a credential.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct RouteUse {
+    /// Which.
+    pub(in crate::config) credential: At<Name>,
+    /// Where the route leads.
+    pub(in crate::config) origin: At<Origin>,
+    /// `allow_plaintext`.
+    pub(in crate::config) allow_plaintext: bool,
+}
+
+/// One route.
+pub(super) fn route(
+    block: &Route,
+    proxy: Option<&url::Url>,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) -> Option<RouteConfig> {
+    let upstream = block.upstream.as_ref().and_then(|upstream| self::upstream(upstream, proxy, cx));
+    if let (Some(credential), Some((_, origin)), Some(plaintext)) =
+        (&block.credential, &upstream, &block.allow_plaintext)
+    {
+        uses.push(RouteUse {
+            credential: credential.clone(),
+            origin: origin.clone(),
+            allow_plaintext: plaintext.value,
+        });
+    }
+    let injects = block.credential.is_some();
+    let request_headers = edits(block.request_headers.as_ref(), injects, true, cx);
+    let response_headers = edits(block.response_headers.as_ref(), false, false, cx);
+    let condition = block.r#match.as_ref().map(|condition| &condition.value);
+    let prefix = condition.and_then(|condition| condition.path_prefix.as_ref());
+    check_rewrite(block, prefix, cx);
+    if let Some(hosts) = condition.and_then(|condition| condition.hosts.as_ref())
+        && hosts.value.is_empty()
+    {
+        cx.error(hosts.span, "the list of hosts is empty").hint("remove `hosts`, or list at least one");
+    }
+    Some(RouteConfig {
+        name: block.name.as_ref()?.value.clone(),
+        hosts: condition
+            .and_then(|condition| condition.hosts.as_ref())
+            .map(|hosts| hosts.value.iter().map(|host| host.value.0.clone()).collect()),
+        path_prefix: match condition {
+            Some(_) => prefix?.value.0.clone(),
+            None => "/".to_owned(),
+        },
+        methods: condition
+            .and_then(|condition| condition.methods.as_ref())
+            .map(|methods| methods.value.iter().map(|method| method.value.clone()).collect())
+            .unwrap_or_default(),
+        upstream: upstream?.0,
+        rewrite_prefix: block.rewrite_prefix.as_ref().map(|prefix| prefix.value.0.clone()),
+        credential: block.credential.as_ref().map(|name| name.value.clone()),
+        preserve_host: block.preserve_host.as_ref()?.value,
+        request_headers,
+        response_headers,
+        timeouts: timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
+        wait_for_token: block.wait_for_token.as_ref()?.value,
+        allow_plaintext: block.allow_plaintext.as_ref()?.value,
+    })
+}
+
+fn check_rewrite(block: &Route, prefix: Option<&At<crate::config::values::PathPrefix>>, cx: &mut Cx<'_>) {
+    if let (Some(prefix), Some(rewrite)) = (prefix, &block.rewrite_prefix)
+        && prefix.value.0.ends_with('/') != rewrite.value.0.ends_with('/')
+        && prefix.value.0 != "/"
+        && rewrite.value.0 != "/"
+    {
+        cx.warning(rewrite.span, "only one of `path_prefix` and `rewrite_prefix` ends with `/`")
+            .also(prefix.span, "this prefix is replaced")
+            .hint("write both with `/` at the end, or both without");
+    }
+}
+
+fn upstream(
+    upstream: &At<Upstream>,
+    proxy: Option<&url::Url>,
+    cx: &mut Cx<'_>,
+) -> Option<(UpstreamConfig, At<Origin>)> {
+    match &upstream.value {
+        Upstream::Origin(origin) => {
+            let origin = At { value: origin.clone(), span: upstream.span };
+            let config = UpstreamConfig {
+                origin: origin.value.clone(),
+                tls: TlsClientConfig::default(),
+                outbound_proxy: proxy.cloned(),
+            };
+            Some((config, origin))
+        }
+        Upstream::Full(block) => {
+            let urls = block.urls.as_ref();
+            let tls = block.tls.as_ref().map(|block| tls(block, cx));
+            if let Some(urls) = urls
+                && urls.value.len() != 1
+            {
+                let title = match urls.value.len() {
+                    0 => "`urls` is empty",
+                    _ => "several upstreams are not supported by this version",
+                };
+                cx.error(urls.span, title).hint("give one URL");
+                return None;
+            }
+            let origin = urls?.value.first()?.clone();
+            if let (Some(block), Scheme::Http) = (&block.tls, origin.value.scheme()) {
+                cx.error(block.span, "`tls` has no effect on an http upstream")
+                    .also(origin.span, "this is http");
+            }
+            let tls = match tls {
+                Some(tls) => tls?,
+                None => TlsClientConfig::default(),
+            };
+            let own = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
+            let outbound_proxy = own.or_else(|| proxy.cloned());
+            Some((UpstreamConfig { origin: origin.value.clone(), tls, outbound_proxy }, origin))
+        }
+    }
+}
+
+/// `tls:` of an upstream or credential: the files are read and the whole is tried.
+pub(super) fn tls(block: &At<Tls>, cx: &mut Cx<'_>) -> Option<TlsClientConfig> {
+    let value = &block.value;
+    let identity = match (&value.cert, &value.key) {
+        (Some(cert), Some(key)) => {
+            if !super::secret::check(key, "the private key", cx) {
+                return None;
+            }
+            Some(TlsIdentity { cert: cert.value.0.clone(), key: key.value.clone() })
+        }
+        (None, None) => None,
+        (Some(cert), None) => {
+            cx.error(cert.span, "`cert` needs `key`, its private key");
+            return None;
+        }
+        (None, Some(key)) => {
+            cx.error(key.span, "`key` needs `cert`, its certificate chain");
+            return None;
+        }
+    };
+    let config = TlsClientConfig {
+        ca: value.ca.as_ref().map(|ca| ca.value.0.clone()),
+        identity,
+        server_name: value.server_name.as_ref().map(|name| name.value.0.clone()),
+    };
+    let runs_a_command = config
+        .identity
+        .as_ref()
+        .is_some_and(|identity| matches!(identity.key, crate::secret::SecretSource::Exec(_)));
+    if !runs_a_command && let Err(error) = crate::tls::client_config(&config) {
+        cx.error(block.span, format!("these TLS settings cannot be used: {error}"));
+        return None;
+    }
+    Some(config)
+}
+
+/// Fields that the proxy itself owns (RFC 9110 7.6.1, 7.2, 8.6).
+const OURS: &[HeaderName] = &[
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+fn edits(
+    block: Option<&At<HeaderEditsBlock>>,
+    injects: bool,
+    is_request: bool,
+    cx: &mut Cx<'_>,
+) -> HeaderEdits {
+    let Some(block) = block else { return HeaderEdits::default() };
+    let mut set: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, value) in block.value.set.iter().flat_map(|set| &set.value.0) {
+        match HeaderName::parse(&name.value) {
+            Ok(parsed) => {
+                if set.iter().any(|(present, _)| *present == parsed) {
+                    cx.error(name.span, format!("the header `{parsed}` is set twice"));
+                }
+                refuse_ours(&parsed, name.span, injects, is_request, cx);
+                set.push((parsed, value.value.clone()));
+            }
+            Err(error) => {
+                let shown = crate::config::redact::shown_key(&name.value);
+                cx.error(name.span, format!("{shown} is not a header name")).label(error.reason);
+            }
+        }
+    }
+    let mut remove = Vec::new();
+    for name in block.value.remove.iter().flat_map(|remove| &remove.value) {
+        refuse_ours(&name.value, name.span, injects, is_request, cx);
+        remove.push(name.value.clone());
+    }
+    HeaderEdits { set, remove }
+}
+
+fn refuse_ours(
+    name: &HeaderName,
+    span: crate::config::source::Span,
+    injects: bool,
+    is_request: bool,
+    cx: &mut Cx<'_>,
+) {
+    let by_proxy = OURS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection");
+    if is_request && *name == header::HOST {
+        cx.error(span, "the header `host` cannot be changed here")
+            .hint("it is the upstream's own; `preserve_host: true` sends the client's on");
+    } else if by_proxy {
+        cx.error(span, format!("the header `{name}` belongs to the proxy and cannot be changed here"));
+    } else if injects && *name == header::AUTHORIZATION {
+        cx.error(span, "the header `authorization` is set by the route's credential")
+            .hint("remove it here, or remove `credential` from the route");
+    }
+}
+
+fn timeouts(block: Option<&TimeoutsBlock>) -> Option<Timeouts> {
+    let Some(block) = block else { return Some(Timeouts::default()) };
+    Some(Timeouts {
+        connect: block.connect.as_ref()?.value.0,
+        first_byte: block.first_byte.as_ref()?.value.0,
+        response_idle: block.response_idle.as_ref()?.value.0,
+        request_idle: block.request_idle.as_ref()?.value.0,
+    })
+}

@@ -1,0 +1,523 @@
+//! From nodes to values: how a type is read from a node, and how it is described.
+//!
+//! Owns: the traits that every type of the configuration implements, and the macros that make a block or a
+//! choice from one declaration: fields, documentation, defaults, JSON Schema and reference come from there
+//! and from nowhere else. Reading never stops at a problem: it reports it and goes on.
+
+use serde_json::{Map, Value, json};
+
+use super::context::Cx;
+use super::later;
+use super::problem::Problem;
+use super::redact;
+use super::source::Span;
+use super::tree::{Kind, Node, Resolved, Scalar};
+
+/// A value with its place.
+#[derive(Debug, Clone)]
+pub(super) struct At<T> {
+    /// The value.
+    pub(super) value: T,
+    /// Where it stands.
+    pub(super) span: Span,
+}
+
+/// The definitions of blocks that a schema refers to, in the order in which they were met.
+pub(super) type Definitions = Map<String, Value>;
+
+/// Something that can stand in a configuration.
+pub(super) trait Read: Sized {
+    /// Its JSON Schema; `title` names the type in a word or two.
+    fn schema(definitions: &mut Definitions) -> Value;
+    /// Reads it; reports what is wrong. `None` only where something was reported.
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self>;
+}
+
+/// Something that is written as one text.
+pub(super) trait Parse: Sized {
+    /// What it is, as `a duration such as `30s``.
+    const WHAT: &'static str;
+    /// Whether a plain number is accepted as its text.
+    const NUMBERS: bool = false;
+    /// Its JSON Schema.
+    fn schema() -> Value;
+    /// Parses it; on failure says why, in words that follow "`text` is not WHAT".
+    fn parse(text: &str) -> Result<Self, ParseError>;
+}
+
+/// Why a text is not what was expected.
+#[derive(Debug)]
+pub(super) struct ParseError {
+    /// The reason, empty where `WHAT` says it all.
+    pub(super) reason: String,
+    /// How to mend it.
+    pub(super) hint: Option<String>,
+}
+
+impl ParseError {
+    /// Only `WHAT` is said.
+    pub(super) fn plain() -> Self {
+        Self { reason: String::new(), hint: None }
+    }
+
+    /// With a reason.
+    pub(super) fn because(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), hint: None }
+    }
+
+    /// With a remedy.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl<T: Parse> Read for T {
+    fn schema(_: &mut Definitions) -> Value {
+        <T as Parse>::schema()
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let text = text_of(node, T::WHAT, T::NUMBERS, cx)?;
+        match T::parse(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let shown = redact::shown_value(node, text);
+                let problem = cx.error(node.span, format!("{shown} is not {}", T::WHAT));
+                if !error.reason.is_empty() {
+                    problem.label(error.reason);
+                }
+                if let Some(hint) = error.hint {
+                    problem.hint(hint);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The text of a scalar; reports anything else.
+pub(super) fn text_of<'n>(node: &'n Node, what: &str, numbers: bool, cx: &mut Cx<'_>) -> Option<&'n str> {
+    let Kind::Scalar(scalar) = &node.kind else {
+        wrong_type(node, what, cx);
+        return None;
+    };
+    let resolved = scalar.resolve();
+    let fits = resolved == Resolved::Text
+        || scalar.interpolated
+        || (numbers && matches!(resolved, Resolved::Number | Resolved::Bool(_)));
+    if fits {
+        return Some(&scalar.text);
+    }
+    let place = node.span;
+    let text = redact::shorten(&scalar.text);
+    let problem = cx.error(place, format!("expected {what}, found {}", found(node)));
+    if resolved == Resolved::Number && what.contains("duration") {
+        problem.hint(format!("add a unit: `{text}s`, `{text}ms`, `{text}m`, `{text}h`"));
+    } else if matches!(resolved, Resolved::Number | Resolved::Bool(_)) && what.starts_with("text") {
+        problem.hint(format!("put it in quotes: \"{text}\""));
+    }
+    None
+}
+
+/// Reports that a node is of another type than expected.
+pub(super) fn wrong_type<'c>(node: &Node, what: &str, cx: &'c mut Cx<'_>) -> Option<&'c mut Problem> {
+    if cx.failed.contains(&node.span) {
+        return None;
+    }
+    Some(cx.error(node.span, format!("expected {what}, found {}", found(node))))
+}
+
+/// What a node is, in words, without its text.
+pub(super) fn found(node: &Node) -> &'static str {
+    match &node.kind {
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a mapping",
+        Kind::Scalar(scalar) => match scalar.resolve() {
+            Resolved::Null => "nothing",
+            Resolved::Bool(_) => "a boolean",
+            Resolved::Number => "a number",
+            Resolved::Text => "text",
+        },
+    }
+}
+
+impl Read for bool {
+    fn schema(_: &mut Definitions) -> Value {
+        json!({"title": "boolean", "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "\\$\\{"}]})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let Kind::Scalar(scalar) = &node.kind else {
+            wrong_type(node, "`true` or `false`", cx);
+            return None;
+        };
+        match (scalar.resolve(), scalar) {
+            (Resolved::Bool(value), _) => Some(value),
+            (_, Scalar { text, interpolated: true, .. }) if text == "true" => Some(true),
+            (_, Scalar { text, interpolated: true, .. }) if text == "false" => Some(false),
+            _ => {
+                wrong_type(node, "`true` or `false`", cx);
+                None
+            }
+        }
+    }
+}
+
+/// Reads each item of a list; the good ones are kept, the others reported.
+impl<T: Read> Read for Vec<At<T>> {
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"type": "array", "items": T::schema(definitions)})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let Kind::List(items) = &node.kind else {
+            if let Some(problem) = wrong_type(node, "a list", cx)
+                && matches!(node.kind, Kind::Map(_))
+            {
+                problem.hint("begin each item with `- `");
+            }
+            return None;
+        };
+        Some(items.iter().filter_map(|item| at(item, cx)).collect())
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Debug, Clone)]
+pub(super) struct OneOrMany<T> {
+    /// The values.
+    pub(super) items: Vec<At<T>>,
+    /// Whether they were written as a list.
+    pub(super) is_list: bool,
+}
+
+impl<T: Read> Read for OneOrMany<T> {
+    fn schema(definitions: &mut Definitions) -> Value {
+        let one = T::schema(definitions);
+        json!({"anyOf": [one, {"type": "array", "items": one}]})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => Some(Self { items: Read::read(node, cx)?, is_list: true }),
+            _ => Some(Self { items: vec![at(node, cx)?], is_list: false }),
+        }
+    }
+}
+
+/// A mapping from names of the user's choice, in the order of the text.
+#[derive(Debug, Clone)]
+pub(super) struct Named<T>(pub(super) Vec<(At<String>, At<T>)>);
+
+impl<T: Read> Read for Named<T> {
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"type": "object", "additionalProperties": T::schema(definitions)})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let Kind::Map(entries) = &node.kind else {
+            wrong_type(node, "a mapping of names", cx);
+            return None;
+        };
+        let pairs = entries.iter().filter_map(|entry| {
+            let key = At { value: entry.key.clone(), span: entry.key_span };
+            at(&entry.value, cx).map(|value| (key, value))
+        });
+        Some(Self(pairs.collect()))
+    }
+}
+
+/// Reads a value together with its place.
+pub(super) fn at<T: Read>(node: &Node, cx: &mut Cx<'_>) -> Option<At<T>> {
+    if cx.failed.contains(&node.span) {
+        return None;
+    }
+    T::read(node, cx).map(|value| At { value, span: node.span })
+}
+
+/// Whether a field must be given.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need {
+    /// It must.
+    Required,
+    /// It may be left out.
+    Optional,
+    /// This stands where it is left out.
+    Default(&'static str),
+}
+
+/// One field of a block.
+pub(super) struct Field {
+    /// Its key.
+    pub(super) key: &'static str,
+    /// Its documentation, a line each.
+    pub(super) docs: &'static [&'static str],
+    /// Whether it must be given.
+    pub(super) need: Need,
+    /// The schema of its type.
+    pub(super) schema: fn(&mut Definitions) -> Value,
+}
+
+/// A mapping with fixed keys.
+pub(super) trait Block: Read {
+    /// Its name in the schema and the reference.
+    const NAME: &'static str;
+    /// Its documentation.
+    const ABOUT: &'static [&'static str];
+    /// Its fields.
+    fn fields() -> Vec<Field>;
+}
+
+/// Opens a block: checks that the node is a mapping and that its keys are known.
+pub(super) fn open<B: Block>(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
+    let Kind::Map(entries) = &node.kind else {
+        let names: Vec<_> = B::fields().iter().map(|field| format!("`{}`", field.key)).collect();
+        if let Kind::Scalar(_) = node.kind {
+            redact::mask_all(node, cx);
+        }
+        wrong_type(
+            node,
+            &format!("a mapping with keys such as {}", names[..names.len().min(3)].join(", ")),
+            cx,
+        );
+        return None;
+    };
+    let keys: Vec<&str> = B::fields().iter().map(|field| field.key).collect();
+    for entry in entries {
+        if keys.contains(&entry.key.as_str()) {
+            continue;
+        }
+        if redact::looks_secret(&entry.key) {
+            redact::mask_all(&entry.value, cx);
+        }
+        unknown_key(B::NAME, &keys, &entry.key, entry.key_span, cx);
+    }
+    Some(())
+}
+
+/// Reports a key that the block does not have.
+pub(super) fn unknown_key(block: &str, keys: &[&str], key: &str, span: Span, cx: &mut Cx<'_>) {
+    let shown = redact::shown_key(key);
+    if later::is_known_key(block, key) {
+        cx.error(span, format!("the key {shown} of `{block}` is not supported by this version"))
+            .label("unknown key")
+            .hint("remove it");
+        return;
+    }
+    let problem = cx.error(span, format!("unknown key {shown} in `{block}`"));
+    if let Some((name, _)) = key.split_once(':')
+        && keys.contains(&name)
+    {
+        problem.hint(format!("a space is missing after `{name}:`"));
+    } else if let Some(near) = nearest(key, keys) {
+        problem.hint(format!("did you mean `{near}`?"));
+    } else {
+        let list: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+        problem.hint(format!("known here: {}", list.join(", ")));
+    }
+}
+
+/// The candidate that was probably meant.
+pub(super) fn nearest<'c>(text: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
+    let text = plain(text);
+    candidates
+        .iter()
+        .map(|candidate| (strsim::osa_distance(&text, &plain(candidate)), *candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(text.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+        .or_else(|| {
+            let joined = |text: &str| text.replace('_', "");
+            candidates.iter().copied().find(|candidate| joined(candidate) == joined(&text))
+        })
+}
+
+/// Reads one field of an opened block.
+pub(super) fn field<T: Read>(
+    node: &Node,
+    block: &'static str,
+    key: &'static str,
+    need: Need,
+    cx: &mut Cx<'_>,
+) -> Option<At<T>> {
+    if let Some(entry) = node.find(key)
+        && !entry.value.is_null()
+    {
+        return at(&entry.value, cx);
+    }
+    if node.find(key).is_some_and(|entry| cx.failed.contains(&entry.value.span)) {
+        return None;
+    }
+    match need {
+        Need::Default(text) => at(&Node::scalar(text, node.span), cx),
+        Need::Required if !cx.partial => {
+            let empty = node.find(key).map(|entry| entry.key_span);
+            let span = empty.unwrap_or(Span::new(node.span.file, node.span.start, node.span.start + 1));
+            let what = if empty.is_some() { "has no value" } else { "is missing" };
+            cx.error(span, format!("the key `{key}` of `{block}` {what}"));
+            None
+        }
+        Need::Required | Need::Optional => None,
+    }
+}
+
+/// The schema of a block, put among the definitions once; a reference to it is given back.
+pub(super) fn block_schema<B: Block>(definitions: &mut Definitions, partial: bool) -> Value {
+    let name = if partial { format!("default {}", B::NAME) } else { B::NAME.to_owned() };
+    let reference = json!({"$ref": format!("#/$defs/{name}").replace(' ', "_")});
+    let name = name.replace(' ', "_");
+    if definitions.contains_key(&name) {
+        return reference;
+    }
+    definitions.insert(name.clone(), Value::Null);
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for field in B::fields() {
+        let mut schema = (field.schema)(definitions);
+        if let Value::Object(schema) = &mut schema {
+            schema.insert("description".into(), prose(field.docs).into());
+            if let Need::Default(text) = field.need {
+                schema.insert("default".into(), default_value(text));
+            }
+        }
+        if matches!(field.need, Need::Required) && !partial {
+            required.push(Value::from(field.key));
+        }
+        properties.insert(field.key.into(), schema);
+    }
+    let mut schema = json!({
+        "title": B::NAME,
+        "description": prose(B::ABOUT),
+        "type": "object",
+        "additionalProperties": false,
+        "properties": properties,
+    });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    definitions.insert(name, schema);
+    reference
+}
+
+fn default_value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+/// Documentation lines as one text.
+pub(super) fn prose(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// The defaults of a block: the same fields, none of them required.
+#[derive(Debug, Clone)]
+pub(super) struct Partial<B>(std::marker::PhantomData<B>);
+
+impl<B: Block> Read for Partial<B> {
+    fn schema(definitions: &mut Definitions) -> Value {
+        block_schema::<B>(definitions, true)
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let before = std::mem::replace(&mut cx.partial, true);
+        let read = B::read(node, cx);
+        cx.partial = before;
+        read.map(|_| Self(std::marker::PhantomData))
+    }
+}
+
+/// Declares a block: `required`, `optional` or `default("text")`, then key and type.
+macro_rules! block {
+    (
+        $(#[doc = $about:literal])+
+        struct $name:ident = $title:literal {
+            $( $(#[doc = $doc:literal])+ $need:ident $(($default:literal))? $field:ident : $type:ty; )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone)]
+        #[allow(dead_code, reason = "every block knows its place, not every one is asked")]
+        pub(in crate::config) struct $name {
+            /// Where the block stands.
+            pub(in crate::config) place: $crate::config::source::Span,
+            $( $(#[doc = $doc])+ pub(in crate::config) $field: Option<$crate::config::read::At<$type>>, )+
+        }
+
+        impl $crate::config::read::Block for $name {
+            const NAME: &'static str = $title;
+            const ABOUT: &'static [&'static str] = &[$($about),+];
+            fn fields() -> Vec<$crate::config::read::Field> {
+                vec![$( $crate::config::read::Field {
+                    key: $crate::config::read::key(stringify!($field)),
+                    docs: &[$($doc),+],
+                    need: $crate::config::read::block!(@need $need $(($default))?),
+                    schema: <$type as $crate::config::read::Read>::schema,
+                } ),+]
+            }
+        }
+
+        impl $crate::config::read::Read for $name {
+            fn schema(definitions: &mut $crate::config::read::Definitions) -> serde_json::Value {
+                $crate::config::read::block_schema::<Self>(definitions, false)
+            }
+
+            fn read(
+                node: &$crate::config::tree::Node,
+                cx: &mut $crate::config::context::Cx<'_>,
+            ) -> Option<Self> {
+                $crate::config::read::open::<Self>(node, cx)?;
+                Some(Self {
+                    place: node.span,
+                    $( $field: $crate::config::read::field(
+                        node,
+                        $title,
+                        $crate::config::read::key(stringify!($field)),
+                        $crate::config::read::block!(@need $need $(($default))?),
+                        cx,
+                    ), )+
+                })
+            }
+        }
+    };
+    (@need required) => { $crate::config::read::Need::Required };
+    (@need optional) => { $crate::config::read::Need::Optional };
+    (@need default($default:literal)) => { $crate::config::read::Need::Default($default) };
+}
+
+/// Declares how the values of an enum are written.
+macro_rules! choice {
+    ($type:ty = $what:literal { $( $variant:expr => $text:literal ),+ $(,)? }) => {
+        impl $crate::config::read::Parse for $type {
+            const WHAT: &'static str = concat!("a known ", $what);
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"title": $what, "enum": [$($text),+]})
+            }
+            fn parse(text: &str) -> Result<Self, $crate::config::read::ParseError> {
+                match text {
+                    $( $text => Ok($variant), )+
+                    other => Err($crate::config::read::no_choice($what, other, &[$($text),+])),
+                }
+            }
+        }
+    };
+}
+
+pub(super) use {block, choice};
+
+/// A field's key: its name, without the marks of a raw identifier.
+pub(super) fn key(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
+/// What is said of a value that is none of a choice's.
+pub(super) fn no_choice(what: &str, text: &str, known: &[&str]) -> ParseError {
+    let list = known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
+    if later::is_known_value(what, text) {
+        return ParseError::because("not supported by this version").hint(format!("use one of {list}"));
+    }
+    match nearest(text, known) {
+        Some(near) => ParseError::plain().hint(format!("did you mean `{near}`? known are {list}")),
+        None => ParseError::plain().hint(format!("use one of {list}")),
+    }
+}
