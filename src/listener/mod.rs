@@ -2,11 +2,22 @@
 //!
 //! Owns: accepting, handing connections to the least loaded worker, draining. Never runs control work.
 
+mod acceptor;
+mod bind;
+mod data_plane;
+mod serve;
+mod snapshot;
+mod timer;
+mod worker;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::names::Name;
 use crate::route::RouteConfig;
+use crate::tls::TlsError;
+pub use data_plane::DataPlane;
+pub use snapshot::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections};
 
 /// One entry of `listeners:` with `kind: reverse`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,4 +60,52 @@ impl Default for Limits {
     fn default() -> Self {
         Self { connections: 10_000, header_bytes: 32 * 1024, workers: None }
     }
+}
+
+/// Why the data plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    /// A socket could not be bound.
+    #[error("the listener `{listener}` cannot use {address}: {reason}")]
+    Bind {
+        /// The listener.
+        listener: Name,
+        /// Where it should listen.
+        address: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// The TLS settings of an upstream cannot be used.
+    #[error("the upstream of the route `{route}` of the listener `{listener}`: {error}")]
+    Tls {
+        /// The listener.
+        listener: Name,
+        /// The route.
+        route: Name,
+        /// What is wrong.
+        error: TlsError,
+    },
+    /// The outbound proxy of an upstream cannot be used.
+    #[error("the outbound proxy of the route `{route}` of the listener `{listener}`: {reason}")]
+    OutboundProxy {
+        /// The listener.
+        listener: Name,
+        /// The route.
+        route: Name,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A credential that is bound to another origin than the route's upstream.
+    #[error(
+        "the credential `{credential}` of the route `{route}` is bound to another origin than its upstream"
+    )]
+    Binding {
+        /// The credential.
+        credential: Name,
+        /// The route.
+        route: Name,
+    },
+    /// A thread could not be started.
+    #[error("a worker thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
 }

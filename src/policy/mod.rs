@@ -1,1 +1,3 @@
 //! Policy: who may use a listener, and from where a browser may call it.
+
+pub mod browser;

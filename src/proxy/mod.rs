@@ -2,3 +2,20 @@
 //!
 //! Owns: the order of work on a request, header rules, framing rules, error answers. Sees only the read
 //! half of `credential`.
+
+mod admit;
+mod body;
+mod client;
+mod error;
+mod exchange;
+mod forward;
+mod handle;
+mod headers;
+mod request_id;
+mod site;
+
+pub use body::{BodyError, RequestBody, ResponseBody};
+pub use client::{Client, Due};
+pub use error::Refusal;
+pub use handle::handle;
+pub use site::{Identity, Route, Site};

@@ -3,6 +3,10 @@
 //! Owns: matching (host, path prefix on segment boundaries, method), the normal form of paths, and the prebuilt
 //! parts of a request. Never does I/O.
 
+pub mod authority;
+pub mod path;
+pub mod table;
+
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};

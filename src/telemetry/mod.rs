@@ -1,1 +1,3 @@
 //! Telemetry: logs and metrics. Bounded labels only; never a secret.
+
+pub mod counters;

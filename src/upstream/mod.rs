@@ -3,10 +3,20 @@
 //! Owns: dialling, TLS out, outbound proxy, pooling and their limits. Never sees a token by itself: it sends the
 //! request that it is given.
 
+mod connector;
+mod dial;
+mod outbound;
+mod pool;
+mod transport;
+
 use std::time::Duration;
 
 use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
+pub use connector::{Connector, TlsClient};
+pub use dial::DialError;
+pub use pool::{Lease, Pool, SendError};
+pub use transport::Transport;
 
 /// `upstream:` of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]

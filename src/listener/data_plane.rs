@@ -1,0 +1,306 @@
+//! The data plane as the control plane holds it: start, look, stop.
+//!
+//! Owns: the threads. Everything that can fail is tried before the first of them starts.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::acceptor::{self, Desk};
+use super::bind::{self, Bound, Passed};
+use super::worker::{self, Order, Worker, WorkerCounters};
+use super::{
+    DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot, Traffic,
+    UpstreamConnections,
+};
+use crate::clock::Clock;
+use crate::credential::BoundCredential;
+use crate::names::Name;
+use crate::proxy::{Identity, Route, Site};
+use crate::route::RouteConfig;
+use crate::route::table::RouteTable;
+use crate::telemetry::counters::{Counter, RouteCounters};
+use crate::upstream::{Connector, Pool, TlsClient, UpstreamConfig};
+
+/// Requests under way to one upstream, in the whole process.
+const MAX_ACTIVE: usize = 1024;
+
+/// The running data plane. Dropped, it closes all connections at once.
+#[derive(Debug)]
+pub struct DataPlane {
+    listeners: Vec<ListenerConfig>,
+    addresses: Vec<String>,
+    desks: Vec<Desk>,
+    traffic: Vec<WorkerTraffic>,
+    stop_accepting: CancellationToken,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// One worker's counters of routes: by listener, then by route; the last of each listener is for what no route took.
+#[derive(Debug, Clone)]
+struct WorkerTraffic(Vec<Vec<Arc<RouteCounters>>>);
+
+/// A route with what was checked before the threads start.
+#[derive(Clone)]
+struct Prepared {
+    config: RouteConfig,
+    tls: Option<TlsClient>,
+    credential: Option<BoundCredential>,
+}
+
+impl DataPlane {
+    /// Binds all listeners, then starts the workers. `credential` gives the bound credential of a route.
+    pub fn start(
+        listeners: &[ListenerConfig],
+        limits: Limits,
+        credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+        clock: Clock,
+    ) -> Result<Self, ListenerError> {
+        let prepared = listeners.iter().map(|listener| prepare(listener, credential));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let mut passed = Passed::from_env();
+        let sockets =
+            listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
+        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        let addresses = sockets.iter().map(Bound::address).collect();
+        let mut plane = Self {
+            listeners: listeners.to_vec(),
+            addresses,
+            desks: Vec::new(),
+            traffic: Vec::new(),
+            stop_accepting: CancellationToken::new(),
+            threads: Vec::new(),
+        };
+        let workers = limits.workers.unwrap_or_else(default_workers).max(1);
+        let pseudonym = ["bearward-", &format!("{:08x}", fastrand::u32(..))].concat();
+        let ips: Vec<_> = sockets.iter().map(Bound::ip).collect();
+        for number in 0..workers {
+            let traffic = WorkerTraffic::new(listeners);
+            let desk = plane.start_worker(number, limits, &traffic, {
+                let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
+                let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
+                let max_active = MAX_ACTIVE.div_ceil(workers);
+                move |counters, header_bytes| {
+                    let identity = Rc::new(Identity::new(clock, &pseudonym));
+                    let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
+                    Worker { sites, pools, counters, header_bytes }
+                }
+            })?;
+            plane.desks.push(desk);
+            plane.traffic.push(traffic);
+        }
+        plane.start_acceptor(sockets, limits.connections)?;
+        Ok(plane)
+    }
+
+    fn start_worker(
+        &mut self,
+        number: usize,
+        limits: Limits,
+        traffic: &WorkerTraffic,
+        build: impl FnOnce(Arc<WorkerCounters>, usize) -> Worker + Send + 'static,
+    ) -> Result<Desk, ListenerError> {
+        let by_listener = || traffic.0.iter().map(|_| Counter::default()).collect();
+        let counters = Arc::new(WorkerCounters {
+            open_by_listener: by_listener(),
+            refused_heads: by_listener(),
+            ..WorkerCounters::default()
+        });
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let own = Arc::clone(&counters);
+        let thread = std::thread::Builder::new().name(format!("bw-worker-{number}")).spawn(move || {
+            let worker = build(own, limits.header_bytes);
+            worker::run(&runtime, worker, receiver);
+        })?;
+        self.threads.push(thread);
+        Ok(Desk { orders, counters })
+    }
+
+    fn start_acceptor(&mut self, sockets: Vec<Bound>, limit: usize) -> Result<(), ListenerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (desks, stop) = (self.desks.clone(), self.stop_accepting.clone());
+        let thread = std::thread::Builder::new().name("bw-accept".into()).spawn(move || {
+            acceptor::run(&runtime, sockets, &desks, limit, &stop);
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Where each listener listens: `127.0.0.1:8080` or `unix:/path`, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<(Name, String)> {
+        let names = self.listeners.iter().map(|listener| listener.name.clone());
+        names.zip(self.addresses.iter().cloned()).collect()
+    }
+
+    /// Sums of all workers now.
+    pub fn snapshot(&self) -> DataSnapshot {
+        let mut snapshot = DataSnapshot::default();
+        for (index, (listener, address)) in self.listeners.iter().zip(&self.addresses).enumerate() {
+            snapshot.listeners.push(ListenerSnapshot {
+                name: listener.name.clone(),
+                kind: "reverse",
+                address: address.clone(),
+                connections: self.sum(|counters| counters.open_by_listener[index].get()),
+                unrouted: self.traffic_of(index, listener.routes.len()),
+                refused_heads: self.sum(|counters| counters.refused_heads[index].get()),
+            });
+            for (place, route) in listener.routes.iter().enumerate() {
+                snapshot.routes.push(RouteSnapshot {
+                    listener: listener.name.clone(),
+                    name: route.name.clone(),
+                    upstream: route.upstream.origin.to_string(),
+                    credential: route.credential.clone(),
+                    traffic: self.traffic_of(index, place),
+                });
+            }
+        }
+        snapshot.upstream_connections = UpstreamConnections {
+            idle: self.sum(|counters| counters.upstream_idle.get()),
+            active: self.sum(|counters| counters.upstream_active.get()),
+        };
+        snapshot
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        self.desks.iter().map(|desk| of(&desk.counters)).sum()
+    }
+
+    fn traffic_of(&self, listener: usize, place: usize) -> Traffic {
+        let mut traffic = Traffic::default();
+        for worker in &self.traffic {
+            traffic.add(&worker.0[listener][place]);
+        }
+        traffic
+    }
+
+    /// Closes the listening sockets. Open connections go on.
+    pub fn stop_accepting(&self) {
+        self.stop_accepting.cancel();
+    }
+
+    /// Lets requests under way finish for at most `grace`; then cuts the rest. Returns how many connections were cut.
+    pub async fn drain(&mut self, grace: Duration) -> usize {
+        self.stop_accepting();
+        self.order(|| Order::Finish);
+        let deadline = tokio::time::Instant::now() + grace;
+        while self.open() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.order(|| Order::Cut);
+        for thread in self.threads.drain(..) {
+            // A worker ends as soon as its connections are dropped.
+            let _ = thread.join();
+        }
+        usize::try_from(self.sum(|counters| counters.cut.get())).unwrap_or(usize::MAX)
+    }
+
+    fn open(&self) -> usize {
+        self.desks.iter().map(|desk| desk.counters.open.load(Ordering::Relaxed)).sum()
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for desk in &self.desks {
+            // A worker that has ended needs no order.
+            let _ = desk.orders.send(order());
+        }
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        self.order(|| Order::Cut);
+    }
+}
+
+impl WorkerTraffic {
+    fn new(listeners: &[ListenerConfig]) -> Self {
+        let counters =
+            |listener: &ListenerConfig| (0..=listener.routes.len()).map(|_| Arc::default()).collect();
+        Self(listeners.iter().map(counters).collect())
+    }
+}
+
+/// min(cores that the process may use, 8).
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
+}
+
+fn prepare(
+    listener: &ListenerConfig,
+    credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+) -> Result<Vec<Prepared>, ListenerError> {
+    let one = |route: &RouteConfig| {
+        let credential = credential(route);
+        if let Some(bound) = &credential
+            && *bound.origin() != route.upstream.origin
+        {
+            let (credential, route) = (bound.name().clone(), route.name.clone());
+            return Err(ListenerError::Binding { credential, route });
+        }
+        let tls = TlsClient::try_new(&route.upstream).map_err(|error| ListenerError::Tls {
+            listener: listener.name.clone(),
+            route: route.name.clone(),
+            error,
+        })?;
+        // Tried here, so that a worker cannot fail on it.
+        Connector::try_new(&route.upstream, None, route.timeouts.connect).map_err(|reason| {
+            ListenerError::OutboundProxy {
+                listener: listener.name.clone(),
+                route: route.name.clone(),
+                reason,
+            }
+        })?;
+        Ok(Prepared { config: route.clone(), tls, credential })
+    };
+    listener.routes.iter().map(one).collect()
+}
+
+type Pools = Vec<Rc<Pool<crate::proxy::RequestBody>>>;
+
+/// Builds what one worker serves. Routes with one upstream, credential and deadline share a pool.
+fn sites(
+    listeners: &[ListenerConfig],
+    prepared: Vec<Vec<Prepared>>,
+    ips: &[Option<std::net::IpAddr>],
+    traffic: &WorkerTraffic,
+    identity: &Rc<Identity>,
+    max_active: usize,
+) -> (Vec<Rc<Site>>, Pools) {
+    let mut keys: Vec<(UpstreamConfig, Option<Name>, Duration)> = Vec::new();
+    let mut pools: Pools = Vec::new();
+    let mut pool_of = |route: &Prepared| {
+        let credential = route.credential.as_ref().map(|bound| bound.name().clone());
+        let key = (route.config.upstream.clone(), credential, route.config.timeouts.connect);
+        let at = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            let connector = Connector::try_new(&route.config.upstream, route.tls.as_ref(), key.2)
+                .expect("it was tried before the workers started");
+            pools.push(Pool::new(connector));
+            keys.push(key);
+            pools.len() - 1
+        });
+        Rc::clone(&pools[at])
+    };
+    let mut sites = Vec::new();
+    for (index, (listener, routes)) in listeners.iter().zip(prepared).enumerate() {
+        let counters = &traffic.0[index];
+        let route = |(place, route): (usize, &Prepared)| {
+            let token = route.credential.as_ref().map(BoundCredential::reader);
+            let counters = Arc::clone(&counters[place]);
+            Rc::new(Route::new(&route.config, pool_of(route), token, counters, max_active))
+        };
+        sites.push(Rc::new(Site {
+            table: RouteTable::new(&listener.routes, ips[index]),
+            routes: routes.iter().enumerate().map(route).collect(),
+            allowed_origins: listener.allowed_origins.clone(),
+            unrouted: Arc::clone(&counters[listener.routes.len()]),
+            identity: Rc::clone(identity),
+        }));
+    }
+    (sites, pools)
+}

@@ -1,0 +1,182 @@
+//! One client connection of one worker.
+//!
+//! Owns: the HTTP/1.1 server side, its limits and its deadlines, and stopping in good order.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::timer::Timer;
+use crate::proxy::{self, Client, Due, Site};
+
+/// How a connection is told to stop.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    wish: Cell<Wish>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    /// Go on.
+    #[default]
+    Serve,
+    /// Finish the request that is being served and close.
+    Finish,
+    /// Close now.
+    Cut,
+}
+
+impl Stop {
+    /// Tells the connection.
+    pub(super) fn ask(&self, wish: Wish) {
+        self.wish.set(self.wish.get().max(wish));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// In good order, or by the client.
+    Closed,
+    /// hyper refused the head of a request by itself.
+    RefusedHead,
+    /// A deadline of the client passed.
+    Late,
+    /// It was cut at shutdown.
+    Cut,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    stream: ClientStream,
+    client: Rc<Client>,
+    site: Rc<Site>,
+    header_bytes: usize,
+    stop: Rc<Stop>,
+) -> End {
+    let io = TokioIo::new(Observed { stream, client: Rc::clone(&client) });
+    let for_requests = Rc::clone(&client);
+    let service = service_fn(move |request| {
+        let (site, client) = (Rc::clone(&site), Rc::clone(&for_requests));
+        async move { Ok::<_, std::convert::Infallible>(proxy::handle(site, client, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.writev(false).max_header_size(header_bytes).max_buf_size(header_bytes.max(64 * 1024));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut timer = Timer::new();
+    let mut finishing = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ending(outcome));
+            }
+            match stop.wish.get() {
+                Wish::Serve => {}
+                Wish::Finish if finishing => {}
+                Wish::Finish => {
+                    finishing = true;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
+                Wish::Cut => return Poll::Ready(End::Cut),
+            }
+            if finishing && client.is_idle() {
+                return Poll::Ready(End::Closed);
+            }
+            stop.keep(cx);
+            match client.next_deadline() {
+                Some(deadline) if timer.poll(cx, deadline) => {
+                    if client.deadline_passed(Instant::now()) == Due::Close {
+                        return Poll::Ready(End::Late);
+                    }
+                }
+                _ => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+impl Stop {
+    fn keep(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.is_none() {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+fn ending(outcome: hyper::Result<()>) -> End {
+    match outcome {
+        Ok(()) => End::Closed,
+        Err(error) => {
+            tracing::debug!(%error, "a client connection broke off");
+            if error.is_parse() || error.is_parse_too_large() { End::RefusedHead } else { End::Closed }
+        }
+    }
+}
+
+/// The byte stream of a client.
+#[derive(Debug)]
+pub(super) enum ClientStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Tells the deadlines when bytes arrive.
+struct Observed {
+    stream: ClientStream,
+    client: Rc<Client>,
+}
+
+impl AsyncRead for Observed {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let outcome = match &mut this.stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            ClientStream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if buf.filled().len() > before {
+            this.client.bytes_arrived();
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Observed {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            ClientStream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Neither TCP nor Unix sockets hold anything back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            ClientStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the data plane tells the control plane: sums over its workers at one moment.
+
+use crate::names::Name;
+use crate::telemetry::counters::{HistogramSnapshot, RouteCounters};
+
+/// All listeners and routes.
+#[derive(Debug, Clone, Default)]
+pub struct DataSnapshot {
+    /// In the order of the configuration.
+    pub listeners: Vec<ListenerSnapshot>,
+    /// In the order of the configuration.
+    pub routes: Vec<RouteSnapshot>,
+    /// Connections to all upstreams.
+    pub upstream_connections: UpstreamConnections,
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub struct ListenerSnapshot {
+    /// `name`.
+    pub name: Name,
+    /// `reverse`.
+    pub kind: &'static str,
+    /// `127.0.0.1:8080` or `unix:/path`.
+    pub address: String,
+    /// Open client connections.
+    pub connections: u64,
+    /// Requests that no route took: refused, not found, misdirected.
+    pub unrouted: Traffic,
+    /// Heads that were refused before they became requests (400, 414, 431).
+    pub refused_heads: u64,
+}
+
+/// One route.
+#[derive(Debug, Clone)]
+pub struct RouteSnapshot {
+    /// Its listener.
+    pub listener: Name,
+    /// `name`.
+    pub name: Name,
+    /// The upstream's origin.
+    pub upstream: String,
+    /// `credential`.
+    pub credential: Option<Name>,
+    /// What went through it.
+    pub traffic: Traffic,
+}
+
+/// Sums of [`RouteCounters`].
+#[derive(Debug, Clone, Default)]
+pub struct Traffic {
+    /// Answers, of the upstream and our own.
+    pub requests: u64,
+    /// Answers of our own that say that forwarding failed, and answers that broke off.
+    pub errors: u64,
+    /// By the first digit of the status; `[0]` is 1xx.
+    pub code_classes: [u64; 5],
+    /// From the first byte of a request to the last of its answer.
+    pub duration: HistogramSnapshot,
+    /// From the request handed to a connection to the head of the answer.
+    pub upstream_duration: HistogramSnapshot,
+}
+
+/// Connections to upstreams by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpstreamConnections {
+    /// Kept for the next request.
+    pub idle: u64,
+    /// With a request on them.
+    pub active: u64,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, counters: &RouteCounters) {
+        for (sum, counter) in self.code_classes.iter_mut().zip(&counters.code_classes) {
+            *sum += counter.get();
+        }
+        self.requests = self.code_classes.iter().sum();
+        self.errors += counters.errors.get();
+        counters.duration.read_into(&mut self.duration);
+        counters.upstream_duration.read_into(&mut self.upstream_duration);
+    }
+}

@@ -1,0 +1,196 @@
+//! A worker: one thread, one runtime, its connections, pools and counters.
+//!
+//! Owns: the tasks of its connections. Never waits for the control plane.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::serve::{ClientStream, End, Stop, Wish, serve};
+use crate::proxy::{Client, RequestBody, Site};
+use crate::telemetry::counters::Counter;
+use crate::upstream::Pool;
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Serve this connection of the listener of this index.
+    Tcp(usize, TcpStream),
+    /// The same for a Unix socket.
+    Unix(usize, UnixStream),
+    /// Finish what is being served and close.
+    Finish,
+    /// Close all and end.
+    Cut,
+}
+
+/// What a worker tells. Written by it alone, but for `open`, which the acceptor raises.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct WorkerCounters {
+    /// Connections, handed over and not ended.
+    pub(super) open: AtomicUsize,
+    /// By listener.
+    pub(super) open_by_listener: Vec<Counter>,
+    /// Heads that hyper refused by itself (400, 414, 431), by listener.
+    pub(super) refused_heads: Vec<Counter>,
+    pub(super) upstream_idle: Counter,
+    pub(super) upstream_active: Counter,
+    /// Connections that were cut.
+    pub(super) cut: Counter,
+}
+
+/// What a worker's thread begins with.
+pub(super) struct Worker {
+    pub(super) sites: Vec<Rc<Site>>,
+    pub(super) pools: Vec<Rc<Pool<RequestBody>>>,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) header_bytes: usize,
+}
+
+struct Connections {
+    next: Cell<u64>,
+    stops: RefCell<HashMap<u64, Rc<Stop>>>,
+    ended: Notify,
+}
+
+/// Runs a worker until it is told to end. Blocks its thread.
+pub(super) fn run(
+    runtime: &tokio::runtime::Runtime,
+    worker: Worker,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let local = LocalSet::new();
+    let worker = Rc::new(worker);
+    let connections =
+        Rc::new(Connections { next: Cell::new(0), stops: RefCell::default(), ended: Notify::new() });
+    local.spawn_local(sweep(Rc::clone(&worker)));
+    local.block_on(runtime, async {
+        let mut finishing = false;
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Finish) => {
+                        finishing = true;
+                        connections.ask(Wish::Finish);
+                    }
+                    Some(Order::Cut) | None => {
+                        worker.counters.cut.add(connections.stops.borrow().len() as u64);
+                        connections.ask(Wish::Cut);
+                        break;
+                    }
+                    Some(Order::Tcp(listener, stream)) => accept_tcp(&worker, &connections, listener, stream),
+                    Some(Order::Unix(listener, stream)) => accept_unix(&worker, &connections, listener, stream),
+                },
+                () = connections.ended.notified() => {}
+            }
+            if finishing && connections.stops.borrow().is_empty() {
+                break;
+            }
+        }
+        while !connections.stops.borrow().is_empty() {
+            connections.ended.notified().await;
+        }
+    });
+}
+
+impl Connections {
+    fn ask(&self, wish: Wish) {
+        for stop in self.stops.borrow().values() {
+            stop.ask(wish);
+        }
+    }
+}
+
+fn accept_tcp(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, stream: TcpStream) {
+    let addresses = (stream.peer_addr(), stream.local_addr());
+    let _ = stream.set_nodelay(true);
+    match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => {
+            let (peer, local) = addresses;
+            let ips = (peer.ok().map(|address| address.ip()), local.ok().map(|address| address.ip()));
+            begin(worker, connections, listener, ClientStream::Tcp(stream), ips);
+        }
+        Err(error) => refuse(worker, &error),
+    }
+}
+
+fn accept_unix(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, stream: UnixStream) {
+    match tokio::net::UnixStream::from_std(stream) {
+        Ok(stream) => begin(worker, connections, listener, ClientStream::Unix(stream), (None, None)),
+        Err(error) => refuse(worker, &error),
+    }
+}
+
+fn refuse(worker: &Worker, error: &std::io::Error) {
+    tracing::debug!(%error, "an accepted connection could not be served");
+    worker.counters.open.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    connections: &Rc<Connections>,
+    listener: usize,
+    stream: ClientStream,
+    (peer, local): (Option<IpAddr>, Option<IpAddr>),
+) {
+    let stop = Rc::new(Stop::default());
+    let number = connections.next.get();
+    connections.next.set(number + 1);
+    connections.stops.borrow_mut().insert(number, Rc::clone(&stop));
+    worker.counters.open_by_listener[listener].increment();
+    let client = Rc::new(Client::new(peer, local));
+    let site = Rc::clone(&worker.sites[listener]);
+    let header_bytes = worker.header_bytes;
+    let open = Open { worker: Rc::clone(worker), connections: Rc::clone(connections), listener, number };
+    tokio::task::spawn_local(async move {
+        if serve(stream, client, site, header_bytes, stop).await == End::RefusedHead {
+            open.worker.counters.refused_heads[listener].increment();
+        }
+        drop(open);
+    });
+}
+
+/// An open connection. Its end is counted however it comes.
+struct Open {
+    worker: Rc<Worker>,
+    connections: Rc<Connections>,
+    listener: usize,
+    number: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.counters.open_by_listener[self.listener].decrement();
+        self.worker.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.stops.borrow_mut().remove(&self.number);
+        self.connections.ended.notify_one();
+    }
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let now = Instant::now();
+        let (mut idle, mut active) = (0, 0);
+        for pool in &worker.pools {
+            pool.sweep(now);
+            idle += pool.idle();
+            active += pool.active();
+        }
+        worker.counters.upstream_idle.set(idle as u64);
+        worker.counters.upstream_active.set(active as u64);
+    }
+}

@@ -1,0 +1,160 @@
+//! Before anything is forwarded: authority, target, route, browser, method.
+//!
+//! Owns: the checks that need no upstream. Changes nothing of the request.
+
+use std::borrow::Cow;
+
+use http::uri::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+
+use super::{Client, Refusal, Site};
+use crate::policy::browser;
+use crate::route::authority::Authority;
+use crate::route::path;
+use crate::route::table::Match;
+
+/// The longest request target.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// Fields by which a client asks for another method than the one in the request line.
+const METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// A request that may go on.
+#[derive(Debug)]
+pub(super) enum Admitted {
+    /// To the route of this index, with this path in place of its own where it differs.
+    Forward(usize, Option<String>),
+    /// `OPTIONS` for the proxy itself (RFC 9110, 9.3.7 and 7.6.2).
+    Options,
+}
+
+/// Judges a request.
+pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Result<Admitted, Refusal> {
+    let method = request.method();
+    match method.as_str() {
+        // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential.
+        "TRACE" | "TRACK" => return Err(Refusal::MethodNotAllowed(Vec::new())),
+        "CONNECT" => return Err(Refusal::NoTunnel),
+        _ => {}
+    }
+    let uri = request.uri();
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Err(Refusal::UriTooLong);
+    }
+    let authority = authority_of(request)?;
+    let raw_path = uri.path();
+    if raw_path == "*" && method == Method::OPTIONS {
+        return match site.table.find(authority.as_ref(), client.local_ip, "/", method) {
+            Match::Misdirected => Err(Refusal::Misdirected),
+            _ => Ok(Admitted::Options),
+        };
+    }
+    let path = path::normalize(raw_path)?;
+    let index = match site.table.find(authority.as_ref(), client.local_ip, &path, method) {
+        Match::Route(index) => index,
+        Match::Misdirected => return Err(Refusal::Misdirected),
+        Match::NotFound => return Err(Refusal::NoRoute),
+        Match::MethodNotAllowed(allowed) => return Err(Refusal::MethodNotAllowed(allowed.to_vec())),
+    };
+    if !browser::admits(request.headers(), &site.allowed_origins) {
+        return Err(Refusal::ForeignOrigin);
+    }
+    let route = &site.routes[index];
+    if !route.restricts_methods.is_empty() {
+        overrides_allowed(request.headers(), &route.restricts_methods)?;
+    }
+    if method == Method::OPTIONS && max_forwards(request.headers()) == Some(0) {
+        return Ok(Admitted::Options);
+    }
+    let rest = path.get(route.path_prefix.len()..).unwrap_or_default();
+    if !path::stays_inside(rest) {
+        return Err(path::PathError::Escapes.into());
+    }
+    let path = match (&route.rewrite_prefix, path) {
+        (Some(prefix), path) => Some(join(prefix, &path[route.path_prefix.len()..])),
+        (None, Cow::Owned(path)) => Some(path),
+        (None, Cow::Borrowed(_)) => None,
+    };
+    Ok(Admitted::Forward(index, path))
+}
+
+/// The one authority of a request: of an absolute-form target, else of the Host field (RFC 9112, 3.2).
+fn authority_of<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let text = host.to_str().map_err(|_| Refusal::BadHost)?;
+            Some(Authority::parse(text).ok_or(Refusal::BadHost)?)
+        }
+        (None, _) if request.version() == Version::HTTP_10 => None,
+        _ => return Err(Refusal::BadHost),
+    };
+    match authority_of_target(request.uri())? {
+        Some(text) => Authority::parse(text).ok_or(Refusal::BadHost).map(Some),
+        None => Ok(host),
+    }
+}
+
+fn authority_of_target(uri: &Uri) -> Result<Option<&str>, Refusal> {
+    match uri.scheme_str() {
+        None if uri.authority().is_none() => Ok(None),
+        Some("http") => Ok(uri.authority().map(http::uri::Authority::as_str)),
+        _ => Err(Refusal::BadScheme),
+    }
+}
+
+/// The authority as the client wrote it, for `preserve_host` and X-Forwarded-Host.
+pub(super) fn written_authority(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+    match uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => headers.get(header::HOST).cloned(),
+    }
+}
+
+/// A method that a client asks for by a field is judged as the method.
+fn overrides_allowed(headers: &HeaderMap, allowed: &[Method]) -> Result<(), Refusal> {
+    for name in METHOD_OVERRIDES {
+        for value in headers.get_all(name) {
+            let wanted = value.as_bytes().trim_ascii();
+            if !allowed.iter().any(|method| method.as_str().as_bytes().eq_ignore_ascii_case(wanted)) {
+                return Err(Refusal::MethodNotAllowed(allowed.to_vec()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `Max-Forwards`, where it is a number.
+pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u32> {
+    headers.get(header::MAX_FORWARDS)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Puts `prefix` before `rest` with exactly one slash where they meet.
+fn join(prefix: &str, rest: &str) -> String {
+    match (prefix.ends_with('/'), rest.strip_prefix('/')) {
+        (true, Some(rest)) => [prefix, rest].concat(),
+        (false, None) if !rest.is_empty() => [prefix, "/", rest].concat(),
+        _ => [prefix, rest].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_joined_with_one_slash() {
+        let check = |prefix: &str, rest: &str, expected: &str| assert_eq!(join(prefix, rest), expected);
+        check("/api/", "a", "/api/a");
+        check("/api/", "/a", "/api/a");
+        check("/api", "a", "/api/a");
+        check("/api", "/a", "/api/a");
+        check("/api", "", "/api");
+        check("/", "", "/");
+        check("/", "/a/b", "/a/b");
+    }
+}

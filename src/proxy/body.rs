@@ -1,0 +1,341 @@
+//! Bodies in both directions, streamed frame by frame.
+//!
+//! Owns: backpressure (a frame is asked for when it can be written), idle limits, and that a body which breaks
+//! off is passed on as broken. Buffers nothing.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{Client, Route};
+use crate::telemetry::counters::RouteCounters;
+use crate::upstream::Lease;
+
+/// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
+const EXPECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a body broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The sender closed the connection, or broke the framing.
+    #[error("the body broke off")]
+    Broken,
+    /// The next piece did not come in time.
+    #[error("the body did not arrive in time")]
+    Late,
+}
+
+/// The body of a request on its way to the upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, as it comes.
+    Streaming(Box<Streaming>),
+}
+
+/// A body that is passed on as it arrives.
+#[derive(Debug)]
+pub struct Streaming {
+    incoming: Incoming,
+    client: Rc<Client>,
+    idle: Duration,
+    first_byte: Duration,
+    flow: Rc<Flow>,
+    hold: Option<Pin<Box<Sleep>>>,
+}
+
+/// How far the body of a request is, for the side that waits for the answer.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    ended: Cell<bool>,
+    broken: Cell<bool>,
+    /// The upstream said 100.
+    go: Arc<AtomicBool>,
+    held: Cell<bool>,
+    refused: Cell<bool>,
+}
+
+impl Flow {
+    /// Whether the whole body was handed over.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Whether the client broke it off.
+    pub(super) fn broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Whether the body still waits for a 100; then it is never asked for.
+    pub(super) fn refuse_if_held(&self) -> bool {
+        self.refused.set(self.held.get());
+        self.held.get()
+    }
+
+    /// What a 100 of the upstream sets.
+    pub(super) fn go(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.go)
+    }
+}
+
+impl RequestBody {
+    /// Passes `incoming` on. `expect`: it is withheld until the upstream says 100, or for a second.
+    pub(super) fn streaming(
+        incoming: Incoming,
+        client: Rc<Client>,
+        route: &Route,
+        expect: bool,
+    ) -> (Self, Rc<Flow>) {
+        let flow = Rc::new(Flow::default());
+        flow.held.set(expect);
+        let body = Streaming {
+            incoming,
+            client,
+            idle: route.timeouts.request_idle,
+            first_byte: route.timeouts.first_byte,
+            flow: Rc::clone(&flow),
+            hold: expect.then(|| Box::pin(tokio::time::sleep(EXPECT_LIMIT))),
+        };
+        (Self::Streaming(Box::new(body)), flow)
+    }
+}
+
+impl Streaming {
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(hold) = &mut self.hold else { return Poll::Ready(()) };
+        if self.flow.refused.get() {
+            return Poll::Pending;
+        }
+        if self.flow.go.load(Ordering::Relaxed) || hold.as_mut().poll(cx).is_ready() {
+            self.hold = None;
+            self.flow.held.set(false);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.poll_held(cx).is_pending() {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.client.body_arrived();
+                if frame.is_trailers() {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                if self.incoming.is_end_stream() {
+                    self.end();
+                } else {
+                    self.client.await_upstream(Some(Instant::now() + self.first_byte));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.flow.broken.set(true);
+                Poll::Ready(Some(Err(BodyError::Broken)))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending if self.client.body_is_late() => {
+                self.flow.broken.set(true);
+                Poll::Ready(Some(Err(BodyError::Late)))
+            }
+            Poll::Pending => {
+                self.client.await_body(self.idle, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.flow.ended.set(true);
+        self.client.body_arrived();
+        self.client.await_upstream(Some(Instant::now() + self.first_byte));
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(body) => body.flow.ended.get(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer on its way to the client. Its end is the end of the exchange: counters and deadlines of the
+/// connection follow from it.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    exchange: Exchange,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Our own words, or nothing.
+    Full(Option<Bytes>),
+    /// What is there whole, on a connection that went back to its pool already.
+    Arrived(Incoming),
+    /// What still arrives.
+    Arriving(Incoming, Option<Lease<RequestBody>>, Duration),
+}
+
+/// What is counted when an exchange ends.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) client: Rc<Client>,
+    pub(super) counters: Arc<RouteCounters>,
+    pub(super) status: u16,
+    pub(super) began: Instant,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.client.answered(now);
+        self.counters.answered(self.status, now.saturating_duration_since(self.began));
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn full(bytes: Bytes, exchange: Exchange) -> Self {
+        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
+    }
+
+    pub(super) fn arrived(incoming: Incoming, exchange: Exchange) -> Self {
+        Self { source: Source::Arrived(incoming), exchange }
+    }
+
+    pub(super) fn arriving(
+        incoming: Incoming,
+        lease: Option<Lease<RequestBody>>,
+        idle: Duration,
+        exchange: Exchange,
+    ) -> Self {
+        Self { source: Source::Arriving(incoming, lease, idle), exchange }
+    }
+}
+
+impl Exchange {
+    fn broke_off(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.counters.errors.increment();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Reads on. The connection of the upstream has no task of its own, so it is moved on here.
+    fn poll_arriving(
+        &self,
+        cx: &mut Context<'_>,
+        incoming: &mut Incoming,
+        lease: &mut Option<Lease<RequestBody>>,
+        idle: Duration,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(lease) = lease {
+            lease.drive(cx);
+        }
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.client.await_upstream(None);
+                if frame.is_trailers() {
+                    give_back(cx, lease);
+                    return Poll::Ready(None);
+                }
+                if incoming.is_end_stream() {
+                    give_back(cx, lease);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.broke_off(BodyError::Broken),
+            Poll::Ready(None) => {
+                give_back(cx, lease);
+                Poll::Ready(None)
+            }
+            Poll::Pending if self.client.upstream_is_late() => self.broke_off(BodyError::Late),
+            Poll::Pending => {
+                self.client.await_upstream_unless_set(idle);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn give_back(cx: &mut Context<'_>, lease: &mut Option<Lease<RequestBody>>) {
+    if let Some(mut lease) = lease.take() {
+        lease.drive(cx);
+        lease.release(Instant::now());
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { source, exchange } = self.get_mut();
+        match source {
+            Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Arrived(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+                Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
+            Source::Arriving(incoming, lease, idle) => exchange.poll_arriving(cx, incoming, lease, *idle),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Arrived(incoming) => incoming.is_end_stream(),
+            // The lease is given back when the end is seen.
+            Source::Arriving(incoming, lease, _) => lease.is_none() && incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Arrived(incoming) | Source::Arriving(incoming, ..) => incoming.size_hint(),
+        }
+    }
+}

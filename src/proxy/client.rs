@@ -1,0 +1,178 @@
+//! The client's side of an exchange: who it is, and how long everything may take.
+//!
+//! Owns: the deadlines of one client connection. They are plain cells; the connection's task holds the one timer that
+//! watches the nearest of them, so that a request arms no timer of its own.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::forward::Forwarded;
+
+/// How long a client may take for the head of a request, from its first byte (or from accepting).
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long a kept connection may be idle.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Client {
+    /// The address that the client dialled.
+    pub local_ip: Option<IpAddr>,
+    pub(super) forwarded: Forwarded,
+    phase: Cell<Phase>,
+    /// When the current request began to arrive.
+    began: Cell<Instant>,
+    deadline: Cell<Option<Instant>>,
+    upstream_late: Cell<bool>,
+    body_deadline: Cell<Option<Instant>>,
+    body_late: Cell<bool>,
+    /// Who polls the request body, where that is not the connection's task.
+    body_waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// Some of a head is there.
+    Head,
+    /// A request is being served.
+    Serving,
+}
+
+/// What to do when the nearest deadline has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Close the connection.
+    Close,
+    /// Poll the connection again: the exchange looks at its deadlines.
+    Poll,
+}
+
+impl Client {
+    /// A connection that was accepted now. `peer` and `local` are `None` for a Unix socket.
+    pub fn new(peer: Option<IpAddr>, local: Option<IpAddr>) -> Self {
+        let now = Instant::now();
+        Self {
+            local_ip: local,
+            forwarded: Forwarded::new(peer),
+            phase: Cell::new(Phase::Idle),
+            began: Cell::new(now),
+            deadline: Cell::new(Some(now + HEAD_LIMIT)),
+            upstream_late: Cell::new(false),
+            body_deadline: Cell::new(None),
+            body_late: Cell::new(false),
+            body_waker: RefCell::new(None),
+        }
+    }
+
+    /// Bytes came in.
+    #[inline]
+    pub fn bytes_arrived(&self) {
+        if self.phase.get() == Phase::Idle {
+            let now = Instant::now();
+            self.phase.set(Phase::Head);
+            self.began.set(now);
+            self.deadline.set(Some(now + HEAD_LIMIT));
+        }
+    }
+
+    /// The head of a request is whole; returns when it began to arrive.
+    #[inline]
+    pub(super) fn request_begun(&self) -> Instant {
+        if self.phase.get() == Phase::Idle {
+            // It lay in the buffer behind the one before.
+            self.began.set(Instant::now());
+        }
+        self.phase.set(Phase::Serving);
+        self.deadline.set(None);
+        self.upstream_late.set(false);
+        self.body_deadline.set(None);
+        self.body_late.set(false);
+        self.began.get()
+    }
+
+    /// The answer has left.
+    #[inline]
+    pub(super) fn answered(&self, now: Instant) {
+        self.phase.set(Phase::Idle);
+        self.deadline.set(Some(now + IDLE_LIMIT));
+        self.body_deadline.set(None);
+    }
+
+    /// The upstream has until `deadline`; `None`: it is not its turn.
+    #[inline]
+    pub(super) fn await_upstream(&self, deadline: Option<Instant>) {
+        self.deadline.set(deadline);
+    }
+
+    /// The upstream has `limit` from now on, unless its time runs already.
+    pub(super) fn await_upstream_unless_set(&self, limit: Duration) {
+        if self.deadline.get().is_none() {
+            self.deadline.set(Some(Instant::now() + limit));
+        }
+    }
+
+    /// Whether the upstream let its deadline pass.
+    #[inline]
+    pub(super) fn upstream_is_late(&self) -> bool {
+        self.upstream_late.get()
+    }
+
+    /// The client owes the next piece of its body.
+    pub(super) fn await_body(&self, limit: Duration, waker: &Waker) {
+        if self.body_deadline.get().is_none() {
+            self.body_deadline.set(Some(Instant::now() + limit));
+        }
+        self.body_waker.replace(Some(waker.clone()));
+    }
+
+    /// A piece of the body came.
+    #[inline]
+    pub(super) fn body_arrived(&self) {
+        self.body_deadline.set(None);
+    }
+
+    /// Whether the client let the deadline of its body pass.
+    #[inline]
+    pub(super) fn body_is_late(&self) -> bool {
+        self.body_late.get()
+    }
+
+    /// The nearest deadline.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match (self.deadline.get(), self.body_deadline.get()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// [`Client::next_deadline`] has passed at `now`.
+    pub fn deadline_passed(&self, now: Instant) -> Due {
+        if self.phase.get() != Phase::Serving {
+            return Due::Close;
+        }
+        if self.deadline.get().is_some_and(|deadline| deadline <= now) {
+            self.deadline.set(None);
+            self.upstream_late.set(true);
+        }
+        if self.body_deadline.get().is_some_and(|deadline| deadline <= now) {
+            self.body_deadline.set(None);
+            self.body_late.set(true);
+            if let Some(waker) = self.body_waker.take() {
+                waker.wake();
+            }
+        }
+        Due::Poll
+    }
+
+    /// Whether no request is being read or served.
+    pub fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle
+    }
+}

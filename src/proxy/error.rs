@@ -1,0 +1,272 @@
+//! Answers of our own: problem documents (RFC 9457) with Proxy-Status (RFC 9209).
+//!
+//! Owns: the one place where a failure becomes an answer. Nothing that a client or upstream sent is shown in one, but
+//! a request id of a plain form.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use super::request_id::X_REQUEST_ID;
+use crate::credential::State;
+use crate::names::Name;
+use crate::route::path::PathError;
+use crate::upstream::DialError;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why a request is answered by the proxy itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not exactly one valid authority.
+    #[error("the request names no valid host, or more than one")]
+    BadHost,
+    /// A path of no normal form.
+    #[error("{0}")]
+    BadPath(#[from] PathError),
+    /// The target is too long.
+    #[error("the request target is longer than 8 KiB")]
+    UriTooLong,
+    /// An absolute-form target of another scheme.
+    #[error("the request target has a scheme that this listener does not serve")]
+    BadScheme,
+    /// A field that some servers would take for one that the proxy sets.
+    #[error("a header field with an underscore stands for one that the proxy sets")]
+    UnderscoreAlias,
+    /// `Connection` names more fields than any client needs.
+    #[error("the Connection field is too long")]
+    ConnectionTooLong,
+    /// The body did not come in time.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The body broke off.
+    #[error("the request body broke off")]
+    BodyBroken,
+    /// No route lists the authority.
+    #[error("no route of this listener serves the requested host")]
+    Misdirected,
+    /// No route.
+    #[error("no route matches the path")]
+    NoRoute,
+    /// The route serves other methods.
+    #[error("the route does not serve this method")]
+    MethodNotAllowed(Vec<Method>),
+    /// CONNECT on a reverse listener.
+    #[error("this listener opens no tunnels")]
+    NoTunnel,
+    /// A web page calls.
+    #[error("requests from web pages of other origins are refused here")]
+    ForeignOrigin,
+    /// The request was here before.
+    #[error("the request came back to this proxy")]
+    Loop,
+    /// No token may be sent now.
+    #[error("the credential has no usable token now")]
+    NoToken {
+        /// Which credential.
+        credential: Name,
+        /// Where it stands.
+        state: State,
+        /// When to try again.
+        retry_after: Option<Duration>,
+    },
+    /// Too many requests are under way to this upstream.
+    #[error("too many requests are under way to the upstream")]
+    Overloaded,
+    /// There is no connection.
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer in time")]
+    UpstreamTimeout,
+    /// The upstream closed the connection instead of answering.
+    #[error("the upstream closed the connection before it answered")]
+    UpstreamClosed,
+    /// The answer is not HTTP.
+    #[error("the upstream sent something that is not HTTP")]
+    UpstreamProtocol,
+    /// A 101 that nobody asked for.
+    #[error("the upstream switched protocols unasked")]
+    UnsolicitedUpgrade,
+}
+
+/// One row: how a refusal is told.
+struct Telling {
+    status: StatusCode,
+    /// Last part of the problem's type.
+    slug: &'static str,
+    /// The error type of RFC 9209, 2.3.
+    token: &'static str,
+}
+
+const fn tell(status: StatusCode, slug: &'static str, token: &'static str) -> Telling {
+    Telling { status, slug, token }
+}
+
+impl Refusal {
+    fn telling(&self) -> Telling {
+        use StatusCode as S;
+        match self {
+            Self::BadHost => tell(S::BAD_REQUEST, "bad-host", "http_request_error"),
+            Self::BadPath(_) => tell(S::BAD_REQUEST, "bad-path", "http_request_error"),
+            Self::UriTooLong => tell(S::URI_TOO_LONG, "uri-too-long", "http_request_error"),
+            Self::BadScheme => tell(S::BAD_REQUEST, "bad-scheme", "http_request_error"),
+            Self::UnderscoreAlias => tell(S::BAD_REQUEST, "underscore-alias", "http_request_error"),
+            Self::ConnectionTooLong => tell(S::BAD_REQUEST, "connection-too-long", "http_request_error"),
+            Self::BodyTimeout => tell(S::REQUEST_TIMEOUT, "body-timeout", "http_request_error"),
+            Self::BodyBroken => tell(S::BAD_REQUEST, "body-broken", "http_request_error"),
+            Self::Misdirected => tell(S::MISDIRECTED_REQUEST, "misdirected", "http_request_denied"),
+            Self::NoRoute => tell(S::NOT_FOUND, "no-route", "destination_not_found"),
+            Self::MethodNotAllowed(_) => tell(S::METHOD_NOT_ALLOWED, "method", "http_request_denied"),
+            Self::NoTunnel => tell(S::METHOD_NOT_ALLOWED, "no-tunnel", "http_request_denied"),
+            Self::ForeignOrigin => tell(S::FORBIDDEN, "foreign-origin", "http_request_denied"),
+            Self::Loop => tell(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
+            Self::NoToken { state, .. } => {
+                tell(S::SERVICE_UNAVAILABLE, "no-usable-token", state_token(*state))
+            }
+            Self::Overloaded => tell(S::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached"),
+            Self::Dial(error) => dial_telling(*error),
+            Self::UpstreamTimeout => tell(S::GATEWAY_TIMEOUT, "upstream-timeout", "http_response_timeout"),
+            Self::UpstreamClosed => tell(S::BAD_GATEWAY, "upstream-closed", "connection_terminated"),
+            Self::UpstreamProtocol => tell(S::BAD_GATEWAY, "upstream-protocol", "http_protocol_error"),
+            Self::UnsolicitedUpgrade => tell(S::BAD_GATEWAY, "upstream-upgrade", "http_upgrade_failed"),
+        }
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.telling().status
+    }
+
+    /// Makes the answer.
+    pub(super) fn answer(&self, id: &HeaderValue) -> Response<Bytes> {
+        let telling = self.telling();
+        let body = self.document(&telling, id);
+        let mut answer = Response::new(body);
+        *answer.status_mut() = telling.status;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_REQUEST_ID, id.clone());
+        if let Ok(value) = HeaderValue::try_from(["bearward; error=", telling.token].concat()) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        self.extra_fields(headers);
+        answer
+    }
+
+    fn extra_fields(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::NoToken { retry_after, .. } => {
+                // Whole seconds, never 0: RFC 9110, 10.2.3.
+                let seconds =
+                    retry_after.map_or(5, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            }
+            Self::Overloaded => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+                headers.insert(
+                    header::ALLOW,
+                    HeaderValue::try_from(allowed).unwrap_or(HeaderValue::from_static("")),
+                );
+            }
+            Self::NoTunnel => {
+                headers.insert(
+                    header::ALLOW,
+                    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn document(&self, telling: &Telling, id: &HeaderValue) -> Bytes {
+        let kind = ["urn:bearward:problem:", telling.slug].concat();
+        let mut document = serde_json::json!({
+            "type": kind,
+            "title": telling.status.canonical_reason().unwrap_or("Error"),
+            "status": telling.status.as_u16(),
+            "detail": self.to_string(),
+            "request_id": id.to_str().unwrap_or_default(),
+        });
+        if let Self::NoToken { credential, state, .. } = self {
+            document["credential"] = credential.as_str().into();
+            document["state"] = state.as_str().into();
+        }
+        let mut text = document.to_string();
+        text.push('\n');
+        text.into()
+    }
+}
+
+fn state_token(state: State) -> &'static str {
+    match state {
+        State::AwaitingLogin | State::Misconfigured | State::Dead => "proxy_configuration_error",
+        _ => "destination_unavailable",
+    }
+}
+
+fn dial_telling(error: DialError) -> Telling {
+    use StatusCode as S;
+    match error {
+        DialError::Dns => tell(S::BAD_GATEWAY, "upstream-dns", "dns_error"),
+        DialError::DnsTimeout => tell(S::GATEWAY_TIMEOUT, "upstream-dns-timeout", "dns_timeout"),
+        DialError::Refused => tell(S::BAD_GATEWAY, "upstream-refused", "connection_refused"),
+        DialError::Timeout => tell(S::GATEWAY_TIMEOUT, "upstream-connect-timeout", "connection_timeout"),
+        DialError::Unreachable => tell(S::BAD_GATEWAY, "upstream-unreachable", "destination_ip_unroutable"),
+        DialError::TlsCertificate => tell(S::BAD_GATEWAY, "upstream-certificate", "tls_certificate_error"),
+        DialError::Tls => tell(S::BAD_GATEWAY, "upstream-tls", "tls_protocol_error"),
+        DialError::OutboundProxy => tell(S::BAD_GATEWAY, "outbound-proxy", "destination_unavailable"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(refusal: &Refusal) -> (Response<Bytes>, serde_json::Value) {
+        let answer = refusal.answer(&HeaderValue::from_static("id-1"));
+        let document = serde_json::from_slice(answer.body()).expect("JSON");
+        (answer, document)
+    }
+
+    #[test]
+    fn a_missing_token_names_credential_and_state() {
+        let credential = Name::try_new("primavera").expect("name");
+        let retry_after = Some(Duration::from_millis(1_200));
+        let (answer, document) =
+            answer(&Refusal::NoToken { credential, state: State::AwaitingLogin, retry_after });
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "2");
+        assert_eq!(answer.headers()["proxy-status"], "bearward; error=proxy_configuration_error");
+        assert_eq!(document["credential"], "primavera");
+        assert_eq!(document["state"], "awaiting_login");
+        assert_eq!(document["request_id"], "id-1");
+    }
+
+    #[test]
+    fn refusals_are_problem_documents() {
+        let check = |refusal: Refusal, status: u16, token: &str| {
+            let (answer, document) = answer(&refusal);
+            assert_eq!(answer.status(), status, "{refusal:?}");
+            assert_eq!(
+                answer.headers()["proxy-status"].to_str().ok(),
+                Some(&*["bearward; error=", token].concat())
+            );
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            assert_eq!(document["status"], status);
+            assert!(document["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+        };
+        check(Refusal::BadHost, 400, "http_request_error");
+        check(Refusal::NoRoute, 404, "destination_not_found");
+        check(Refusal::Loop, 508, "proxy_loop_detected");
+        check(DialError::Refused.into(), 502, "connection_refused");
+        check(DialError::TlsCertificate.into(), 502, "tls_certificate_error");
+        check(DialError::Timeout.into(), 504, "connection_timeout");
+        check(Refusal::UpstreamTimeout, 504, "http_response_timeout");
+    }
+}

@@ -1,0 +1,322 @@
+//! A request from its head to its answer.
+//!
+//! Owns: the order of work. Credentials are injected last, after everything that could remove them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::admit::{self, Admitted};
+use super::body::{Exchange, Flow};
+use super::exchange::{Answer, exchange};
+use super::headers::{self, Seen};
+use super::request_id::X_REQUEST_ID;
+use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site};
+use crate::credential::{TokenReader, Unavailable};
+use crate::route::path::PathError;
+use crate::telemetry::counters::RouteCounters;
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const X_FORWARDED_PREFIX: http::HeaderName = http::HeaderName::from_static("x-forwarded-prefix");
+
+/// Serves one request.
+pub async fn handle(
+    site: Rc<Site>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let began = client.request_begun();
+    let (index, path) = match admit::admit(&site, &client, &request) {
+        Ok(Admitted::Forward(index, path)) => (index, path),
+        Ok(Admitted::Options) => return options(&site, &client, began),
+        Err(refusal) => {
+            let id = site.identity.ids.of(request.headers());
+            return refuse(&refusal, &id, &site.unrouted, &client, began);
+        }
+    };
+    let route = &site.routes[index];
+    let id = site.identity.ids.of(request.headers());
+    match forward(&site.identity, route, &client, request, path, &id).await {
+        Ok(answer) => relay(&site.identity, route, &client, answer, began),
+        Err(refusal) => {
+            route.counters.errors.increment();
+            refuse(&refusal, &id, &route.counters, &client, began)
+        }
+    }
+}
+
+/// What `relay` needs of an exchange.
+struct Forwarded {
+    answer: Answer,
+    flow: Option<Rc<Flow>>,
+}
+
+/// Strips, forwards, injects, sends.
+async fn forward(
+    identity: &Identity,
+    route: &Route,
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+    path: Option<String>,
+    id: &HeaderValue,
+) -> Result<Forwarded, Refusal> {
+    let (mut head, incoming) = request.into_parts();
+    let seen = strip(identity, route, &mut head)?;
+    edit(identity, route, client, &mut head, id, seen)?;
+    head.uri = target(route, &head.uri, path)?;
+    head.extensions = http::Extensions::new();
+    let (body, flow) = if incoming.is_end_stream() {
+        (RequestBody::Empty, None)
+    } else {
+        if incoming.size_hint().exact().is_none() {
+            head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
+        let expect = seen.expect && head.version == Version::HTTP_11;
+        let (body, flow) = RequestBody::streaming(incoming, Rc::clone(client), route, expect);
+        (body, Some(flow))
+    };
+    head.version = Version::HTTP_11;
+    if let Some(token) = &route.token {
+        let bearer = match token.borrow_mut().authorize(identity.clock.boot()) {
+            Ok((bearer, _generation)) => Ok(bearer),
+            Err(unavailable) => Err(unavailable),
+        };
+        let bearer = match bearer {
+            Ok(bearer) => bearer,
+            Err(unavailable) => wait_for_token(identity, route, token, unavailable).await?,
+        };
+        head.headers.insert(header::AUTHORIZATION, bearer);
+    }
+    let mut request = Request::from_parts(head, body);
+    if let Some(flow) = &flow
+        && seen.expect
+    {
+        let go = flow.go();
+        hyper::ext::on_informational(&mut request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE {
+                go.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+    }
+    let answer = exchange(route, client, request, flow.as_ref()).await?;
+    Ok(Forwarded { answer, flow })
+}
+
+/// Removes what does not pass.
+fn strip(identity: &Identity, route: &Route, head: &mut Parts) -> Result<Seen, Refusal> {
+    let mut remove = identity.scratch.take();
+    remove.clear();
+    let seen = headers::judge_request(&head.headers, route.token.is_some(), &mut remove);
+    for name in remove.drain(..) {
+        // A field that two lists name is gone already.
+        if name != header::HOST {
+            head.headers.remove(name);
+        }
+    }
+    identity.scratch.replace(remove);
+    let seen = seen?;
+    if seen.via {
+        // RFC 9110, 7.6.3.
+        let ours = identity.pseudonym.as_bytes();
+        let looped = head.headers.get_all(header::VIA).iter().any(|via| {
+            via.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')).any(|word| word == ours)
+        });
+        if looped {
+            return Err(Refusal::Loop);
+        }
+    }
+    Ok(seen)
+}
+
+/// Sets what the upstream is to see, all but the credential.
+fn edit(
+    identity: &Identity,
+    route: &Route,
+    client: &Client,
+    head: &mut Parts,
+    id: &HeaderValue,
+    seen: Seen,
+) -> Result<(), Refusal> {
+    let asked = admit::written_authority(&head.uri, &head.headers);
+    let headers = &mut head.headers;
+    let host = match &asked {
+        Some(asked) if route.preserve_host => asked.clone(),
+        _ => route.host.clone(),
+    };
+    headers.insert(header::HOST, host);
+    client.forwarded.set(headers, asked);
+    if let Some(prefix) = &route.forwarded_prefix {
+        headers.insert(X_FORWARDED_PREFIX, prefix.clone());
+    }
+    let via = if head.version == Version::HTTP_10 { &identity.via_10 } else { &identity.via_11 };
+    if seen.via {
+        headers.append(header::VIA, via.clone());
+    } else {
+        headers.insert(header::VIA, via.clone());
+    }
+    headers.insert(X_REQUEST_ID, id.clone());
+    if head.method == http::Method::OPTIONS
+        && let Some(hops) = admit::max_forwards(headers)
+    {
+        headers.insert(header::MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
+    }
+    for name in &route.request_headers.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &route.request_headers.set {
+        headers.insert(name.clone(), value.clone());
+    }
+    if let Some(authorization) = route.pool.connector().proxy_authorization() {
+        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+    }
+    Ok(())
+}
+
+/// The target as the upstream sees it; the one that came in, where nothing changes.
+fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Uri, Refusal> {
+    let path_and_query = match path {
+        None if uri.authority().is_none() && route.absolute.is_none() => return Ok(uri.clone()),
+        None => uri.path_and_query().cloned(),
+        Some(mut path) => {
+            if let Some(query) = uri.query() {
+                path.push('?');
+                path.push_str(query);
+            }
+            Some(PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| PathError::BadCharacter)?)
+        }
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = path_and_query;
+    if let Some((scheme, authority)) = &route.absolute {
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(authority.clone());
+    }
+    Uri::from_parts(parts).map_err(|_| PathError::BadCharacter.into())
+}
+
+/// No token now: waits where the route says so, else tells the client.
+#[cold]
+async fn wait_for_token(
+    identity: &Identity,
+    route: &Route,
+    token: &std::cell::RefCell<TokenReader>,
+    mut unavailable: Unavailable,
+) -> Result<HeaderValue, Refusal> {
+    let deadline = Instant::now() + route.wait_for_token;
+    let cell = Arc::clone(token.borrow().cell());
+    let mut changes = cell.changes();
+    while !route.wait_for_token.is_zero() {
+        changes.mark_unchanged();
+        match token.borrow_mut().authorize(identity.clock.boot()) {
+            Ok((bearer, _generation)) => return Ok(bearer),
+            Err(still) => unavailable = still,
+        }
+        if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+            break;
+        }
+    }
+    let now = identity.clock.boot();
+    Err(Refusal::NoToken {
+        credential: cell.name().clone(),
+        state: unavailable.state,
+        retry_after: unavailable.retry_at.map(|at| at.since(now)),
+    })
+}
+
+/// Passes an answer on.
+fn relay(
+    identity: &Identity,
+    route: &Route,
+    client: &Rc<Client>,
+    forwarded: Forwarded,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let Forwarded { answer: Answer { response, mut lease }, flow } = forwarded;
+    let (mut head, incoming) = response.into_parts();
+    if head.status.is_informational() {
+        let id = identity.ids.of(&http::HeaderMap::new());
+        route.counters.errors.increment();
+        return refuse(&Refusal::UnsolicitedUpgrade, &id, &route.counters, client, began);
+    }
+    clean(identity, route, &mut head, &mut lease);
+    head.version = Version::HTTP_11;
+    head.extensions = http::Extensions::new();
+    let exchange = Exchange {
+        client: Rc::clone(client),
+        counters: Arc::clone(&route.counters),
+        status: head.status.as_u16(),
+        began,
+    };
+    let idle = route.timeouts.response_idle;
+    let body = if lease.is_idle() {
+        lease.release(Instant::now());
+        ResponseBody::arrived(incoming, exchange)
+    } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
+        lease.detach();
+        ResponseBody::arriving(incoming, None, idle, exchange)
+    } else {
+        ResponseBody::arriving(incoming, Some(lease), idle, exchange)
+    };
+    Response::from_parts(head, body)
+}
+
+/// Removes from an answer what does not pass, and edits it.
+fn clean(
+    identity: &Identity,
+    route: &Route,
+    head: &mut http::response::Parts,
+    lease: &mut crate::upstream::Lease<RequestBody>,
+) {
+    let mut remove = identity.scratch.take();
+    remove.clear();
+    let length = head.headers.contains_key(header::CONTENT_LENGTH);
+    if headers::judge_answer(&head.headers, &mut remove) && length {
+        // RFC 9112, 6.3: what follows on this connection cannot be trusted.
+        lease.retire();
+    }
+    for name in remove.drain(..) {
+        head.headers.remove(name);
+    }
+    identity.scratch.replace(remove);
+    for name in &route.response_headers.remove {
+        head.headers.remove(name);
+    }
+    for (name, value) in &route.response_headers.set {
+        head.headers.insert(name.clone(), value.clone());
+    }
+}
+
+fn refuse(
+    refusal: &Refusal,
+    id: &HeaderValue,
+    counters: &Arc<RouteCounters>,
+    client: &Rc<Client>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let (head, body) = refusal.answer(id).into_parts();
+    let exchange = Exchange {
+        client: Rc::clone(client),
+        counters: Arc::clone(counters),
+        status: head.status.as_u16(),
+        began,
+    };
+    Response::from_parts(head, ResponseBody::full(body, exchange))
+}
+
+/// `OPTIONS *` and the last hop of `Max-Forwards`.
+fn options(site: &Site, client: &Rc<Client>, began: Instant) -> Response<ResponseBody> {
+    let exchange =
+        Exchange { client: Rc::clone(client), counters: Arc::clone(&site.unrouted), status: 204, began };
+    let mut answer = Response::new(ResponseBody::full(Bytes::new(), exchange));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    answer.headers_mut().insert(header::ALLOW, allow);
+    answer
+}

@@ -1,0 +1,269 @@
+//! Which fields do not pass: hop-by-hop (RFC 9110, 7.6.1), spoofable, and the client's credentials.
+//!
+//! Owns: one walk over the names of a message that tells what to remove. Sets nothing.
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::Refusal;
+
+/// More options than this in all `Connection` fields of a message are an attack on the lookup.
+const MAX_CONNECTION_OPTIONS: usize = 32;
+
+/// What a walk over the names of a request saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// `Via`.
+    pub(super) via: bool,
+    /// `Expect`.
+    pub(super) expect: bool,
+    /// `Transfer-Encoding`.
+    pub(super) transfer_encoding: bool,
+}
+
+/// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own.
+pub(super) fn judge_request(
+    headers: &HeaderMap,
+    injects: bool,
+    remove: &mut Vec<HeaderName>,
+) -> Result<Seen, Refusal> {
+    let mut seen = Seen::default();
+    for name in headers.keys() {
+        let text = name.as_str();
+        let gone = match text {
+            "connection" => {
+                nominated(headers, remove)?;
+                true
+            }
+            "transfer-encoding" => {
+                seen.transfer_encoding = true;
+                true
+            }
+            "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" | "http2-settings" => true,
+            "proxy-authorization" | "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" => true,
+            // The injected value replaces the client's; a proof for another token is of no use.
+            "dpop" => injects,
+            "via" => {
+                seen.via = true;
+                false
+            }
+            "expect" => {
+                seen.expect = true;
+                false
+            }
+            _ if text.starts_with("x-forwarded-") => true,
+            _ if text.contains('_') && is_alias(text) => return Err(Refusal::UnderscoreAlias),
+            _ => false,
+        };
+        if gone {
+            remove.push(name.clone());
+        }
+    }
+    Ok(seen)
+}
+
+/// Collects in `remove` what of an answer does not pass.
+pub(super) fn judge_answer(headers: &HeaderMap, remove: &mut Vec<HeaderName>) -> bool {
+    let mut transfer_encoding = false;
+    for name in headers.keys() {
+        let gone = match name.as_str() {
+            // A list that is too long is cut: the answer itself is the upstream's matter.
+            "connection" => {
+                let _ = nominated(headers, remove);
+                true
+            }
+            "transfer-encoding" => {
+                transfer_encoding = true;
+                true
+            }
+            "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" => true,
+            "proxy-authenticate" | "proxy-authentication-info" => true,
+            _ => false,
+        };
+        if gone {
+            remove.push(name.clone());
+        }
+    }
+    if transfer_encoding {
+        // RFC 9112, 6.3: Transfer-Encoding overrides Content-Length.
+        remove.push(header::CONTENT_LENGTH);
+    }
+    transfer_encoding
+}
+
+/// Adds the fields that `Connection` names. Those that carry meaning end to end stay: the proxy sets them anew anyway.
+fn nominated(headers: &HeaderMap, remove: &mut Vec<HeaderName>) -> Result<(), Refusal> {
+    let mut count = 0;
+    for line in headers.get_all(header::CONNECTION) {
+        for option in line.as_bytes().split(|byte| *byte == b',') {
+            let option = option.trim_ascii();
+            if option.is_empty() || is_known_option(option) {
+                continue;
+            }
+            count += 1;
+            if count > MAX_CONNECTION_OPTIONS {
+                return Err(Refusal::ConnectionTooLong);
+            }
+            if let Ok(name) = HeaderName::from_bytes(option)
+                && !is_protected(name.as_str())
+            {
+                remove.push(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_known_option(option: &[u8]) -> bool {
+    [b"keep-alive".as_slice(), b"close", b"upgrade", b"te"]
+        .iter()
+        .any(|known| option.eq_ignore_ascii_case(known))
+}
+
+/// Fields that a `Connection` field cannot remove.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "host"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "via"
+            | "forwarded"
+            | "cookie"
+            | "set-cookie"
+            | "cache-control"
+            | "expect"
+            | "date"
+            | "x-request-id"
+    ) || name.starts_with("x-forwarded-")
+}
+
+/// Whether a name with underscores stands for a field that the proxy sets or trusts.
+fn is_alias(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name.as_str(),
+            "authorization"
+                | "proxy-authorization"
+                | "dpop"
+                | "host"
+                | "content-length"
+                | "transfer-encoding"
+                | "connection"
+                | "via"
+                | "forwarded"
+                | "x-real-ip"
+                | "x-request-id"
+                | "x-original-url"
+                | "x-rewrite-url"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().expect("value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn requests_lose_what_is_meant_for_one_hop() {
+        let check = |fields: &[(&'static str, &'static str)], injects: bool, expected: &[&str]| {
+            let mut remove = Vec::new();
+            judge_request(&headers(fields), injects, &mut remove).expect("accepted");
+            let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{fields:?}");
+        };
+        check(&[("accept", "*/*"), ("cookie", "a=b")], true, &[]);
+        check(&[("connection", "keep-alive")], true, &["connection"]);
+        check(
+            &[("connection", "X-A , x-b"), ("connection", "close,X-C")],
+            true,
+            &["connection", "x-a", "x-b", "x-c"],
+        );
+        check(&[("connection", "authorization, host, content-length, via")], true, &["connection"]);
+        check(&[("connection", "x-forwarded-for, forwarded")], true, &["connection"]);
+        check(&[("connection", "@, é")], true, &["connection"]);
+        check(
+            &[("te", "trailers"), ("upgrade", "h2c"), ("http2-settings", "x")],
+            true,
+            &["http2-settings", "te", "upgrade"],
+        );
+        check(
+            &[("keep-alive", "1"), ("proxy-connection", "x"), ("trailer", "x")],
+            true,
+            &["keep-alive", "proxy-connection", "trailer"],
+        );
+        check(&[("transfer-encoding", "chunked")], true, &["transfer-encoding"]);
+        check(
+            &[("x-forwarded-for", "1"), ("x-forwarded-ssl", "on"), ("x-real-ip", "1")],
+            true,
+            &["x-forwarded-for", "x-forwarded-ssl", "x-real-ip"],
+        );
+        check(
+            &[("forwarded", "for=x"), ("x-original-url", "/"), ("x-rewrite-url", "/")],
+            true,
+            &["forwarded", "x-original-url", "x-rewrite-url"],
+        );
+        check(&[("dpop", "x")], true, &["dpop"]);
+        check(&[("dpop", "x"), ("authorization", "x")], false, &[]);
+        check(&[("proxy-authorization", "x")], false, &["proxy-authorization"]);
+        check(&[("x_custom", "x"), ("user_agent", "x")], true, &[]);
+    }
+
+    #[test]
+    fn aliases_with_underscores_are_refused() {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_for",
+            "x_real_ip",
+            "content_length",
+            "transfer_encoding",
+            "x_request_id",
+        ] {
+            let fields = headers(&[(name, "x")]);
+            assert_eq!(
+                judge_request(&fields, false, &mut Vec::new()),
+                Err(Refusal::UnderscoreAlias),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_connection_list_is_refused() {
+        let mut fields = HeaderMap::new();
+        fields.append("connection", vec!["x-a"; 33].join(",").parse().expect("value"));
+        assert_eq!(judge_request(&fields, true, &mut Vec::new()), Err(Refusal::ConnectionTooLong));
+    }
+
+    #[test]
+    fn answers_lose_what_is_meant_for_one_hop() {
+        let check = |fields: &[(&'static str, &'static str)], expected: &[&str]| {
+            let mut remove = Vec::new();
+            judge_answer(&headers(fields), &mut remove);
+            let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{fields:?}");
+        };
+        check(&[("content-type", "x"), ("www-authenticate", "x")], &[]);
+        check(&[("connection", "close, x-hop"), ("x-hop", "1")], &["connection", "x-hop"]);
+        check(&[("connection", "set-cookie, content-length")], &["connection"]);
+        check(
+            &[("transfer-encoding", "chunked"), ("content-length", "1")],
+            &["content-length", "transfer-encoding"],
+        );
+        check(
+            &[("keep-alive", "x"), ("proxy-authenticate", "x"), ("upgrade", "h2")],
+            &["keep-alive", "proxy-authenticate", "upgrade"],
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! A listener as one worker sees it: its routes with their pools, tokens and counters.
+//!
+//! Owns: everything that is built once so that a request does not build it. Nothing in here is shared with another
+//! worker but the counters, which only this one writes.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::{Authority as UriAuthority, Scheme as UriScheme};
+use http::{HeaderName, HeaderValue};
+
+use super::RequestBody;
+use super::request_id::RequestIds;
+use crate::clock::Clock;
+use crate::credential::TokenReader;
+use crate::route::table::RouteTable;
+use crate::route::{HeaderEdits, RouteConfig};
+use crate::telemetry::counters::RouteCounters;
+use crate::upstream::{Pool, Timeouts};
+
+/// One listener of one worker.
+#[derive(Debug)]
+pub struct Site {
+    /// Finds a route.
+    pub table: RouteTable,
+    /// In the order of the configuration.
+    pub routes: Vec<Rc<Route>>,
+    /// `allowed_origins`.
+    pub allowed_origins: Vec<String>,
+    /// For requests that no route took.
+    pub unrouted: Arc<RouteCounters>,
+    /// What all listeners of the worker share.
+    pub identity: Rc<Identity>,
+}
+
+/// Who this proxy is, in one worker.
+#[derive(Debug)]
+pub struct Identity {
+    pub(super) clock: Clock,
+    pub(super) pseudonym: String,
+    pub(super) via_11: HeaderValue,
+    pub(super) via_10: HeaderValue,
+    pub(super) ids: RequestIds,
+    /// Names to remove, kept for its memory.
+    pub(super) scratch: RefCell<Vec<HeaderName>>,
+}
+
+impl Identity {
+    /// `pseudonym` is one for the whole process: it tells a loop (RFC 9110, 7.6.3).
+    pub fn new(clock: Clock, pseudonym: &str) -> Self {
+        let via = |version: &str| {
+            HeaderValue::try_from([version, " ", pseudonym].concat()).expect("a pseudonym is a token")
+        };
+        Self {
+            clock,
+            pseudonym: pseudonym.to_owned(),
+            via_11: via("1.1"),
+            via_10: via("1.0"),
+            ids: RequestIds::new(),
+            scratch: RefCell::new(Vec::new()),
+        }
+    }
+}
+
+/// One route of one worker.
+#[derive(Debug)]
+pub struct Route {
+    pub(super) path_prefix: String,
+    pub(super) rewrite_prefix: Option<String>,
+    pub(super) restricts_methods: Vec<http::Method>,
+    pub(super) host: HeaderValue,
+    pub(super) preserve_host: bool,
+    pub(super) forwarded_prefix: Option<HeaderValue>,
+    pub(super) absolute: Option<(UriScheme, UriAuthority)>,
+    pub(super) request_headers: HeaderEdits,
+    pub(super) response_headers: HeaderEdits,
+    pub(super) timeouts: Timeouts,
+    pub(super) wait_for_token: std::time::Duration,
+    pub(super) token: Option<RefCell<TokenReader>>,
+    pub(super) max_active: usize,
+    pub(super) counters: Arc<RouteCounters>,
+    pub(super) pool: Rc<Pool<RequestBody>>,
+}
+
+impl Route {
+    /// Prepares a route. `max_active`: requests under way to its upstream in this worker.
+    pub fn new(
+        config: &RouteConfig,
+        pool: Rc<Pool<RequestBody>>,
+        token: Option<TokenReader>,
+        counters: Arc<RouteCounters>,
+        max_active: usize,
+    ) -> Self {
+        let authority = config.upstream.origin.authority();
+        let absolute = pool.connector().absolute_form().then(|| {
+            let authority = UriAuthority::try_from(authority.as_str()).expect("an origin's authority is one");
+            (UriScheme::HTTP, authority)
+        });
+        let forwarded_prefix =
+            config.rewrite_prefix.as_ref().map(|_| config.path_prefix.trim_end_matches('/'));
+        Self {
+            path_prefix: config.path_prefix.clone(),
+            rewrite_prefix: config.rewrite_prefix.clone(),
+            restricts_methods: config.methods.clone(),
+            host: HeaderValue::try_from(authority).expect("an origin's authority is visible ASCII"),
+            preserve_host: config.preserve_host,
+            forwarded_prefix: forwarded_prefix
+                .filter(|prefix| !prefix.is_empty())
+                .and_then(|prefix| HeaderValue::try_from(prefix).ok()),
+            absolute,
+            request_headers: own_edits(&config.request_headers),
+            response_headers: own_edits(&config.response_headers),
+            timeouts: config.timeouts,
+            wait_for_token: config.wait_for_token,
+            token: token.map(RefCell::new),
+            max_active,
+            counters,
+            pool,
+        }
+    }
+}
+
+/// A copy whose values share no reference count with another worker's.
+fn own_edits(edits: &HeaderEdits) -> HeaderEdits {
+    let own = |value: &HeaderValue| {
+        let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it was a header value already");
+        copy.set_sensitive(value.is_sensitive());
+        copy
+    };
+    let name = |name: &HeaderName| {
+        HeaderName::from_bytes(name.as_str().as_bytes()).expect("it was a header name already")
+    };
+    HeaderEdits {
+        set: edits.set.iter().map(|(field, value)| (name(field), own(value))).collect(),
+        remove: edits.remove.iter().map(name).collect(),
+    }
+}

@@ -1,0 +1,230 @@
+//! The pool: a worker's own HTTP/1.1 connections to one upstream.
+//!
+//! Owns: reuse (last in, first out), idle limits and the driving of connections. A connection has no task of its own:
+//! the task that holds its [`Lease`] drives it, so that a request costs no wake-up of a second task. An idle
+//! connection is looked at when it is taken out, which tells whether the upstream closed it meanwhile.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::{Connector, DialError, Transport};
+
+/// How long an idle connection is kept.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+/// How many idle connections are kept.
+const MAX_IDLE: usize = 64;
+
+/// Connections to one upstream. Not shared between threads.
+#[derive(Debug)]
+pub struct Pool<B: Body + 'static> {
+    connector: Connector,
+    idle: RefCell<Vec<Idle<B>>>,
+    active: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Idle<B: Body + 'static> {
+    connection: Box<Connection<B>>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Connection<B: Body + 'static> {
+    sender: SendRequest<B>,
+    driver: http1::Connection<TokioIo<Transport>, B>,
+    ended: bool,
+    reused: bool,
+    /// Not to be used again.
+    retired: bool,
+}
+
+/// A connection for one request. Dropped in the middle of an exchange it closes the connection.
+#[derive(Debug)]
+pub struct Lease<B: Body + 'static> {
+    connection: Option<Box<Connection<B>>>,
+    pool: Rc<Pool<B>>,
+}
+
+/// A request that failed on its connection.
+#[derive(Debug)]
+pub struct SendError<B> {
+    /// hyper's word.
+    pub error: hyper::Error,
+    /// The request, if not a byte of it was written.
+    pub unsent: Option<Request<B>>,
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// An empty pool.
+    pub fn new(connector: Connector) -> Rc<Self> {
+        Rc::new(Self { connector, idle: RefCell::new(Vec::new()), active: Cell::new(0) })
+    }
+
+    /// How to reach the upstream.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// Idle connections now.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Connections with a request on them now.
+    pub fn active(&self) -> usize {
+        self.active.get()
+    }
+
+    /// A connection that was used before and still stands.
+    pub fn reuse(self: &Rc<Self>, cx: &mut Context<'_>, now: Instant) -> Option<Lease<B>> {
+        loop {
+            let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
+            let fresh = now.saturating_duration_since(since) < IDLE_LIMIT;
+            if fresh && !connection.drive(cx) && connection.sender.is_ready() {
+                connection.reused = true;
+                return Some(self.lease(connection));
+            }
+        }
+    }
+
+    /// A new connection.
+    pub async fn connect(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
+        let transport = self.connector.connect().await?;
+        let mut builder = http1::Builder::new();
+        builder.writev(false).max_buf_size(256 * 1024);
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
+        Ok(self.lease(Box::new(Connection { sender, driver, ended: false, reused: false, retired: false })))
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        // Put back in order of time, so that the oldest stand first.
+        let stale = idle.partition_point(|entry| now.saturating_duration_since(entry.since) >= IDLE_LIMIT);
+        idle.drain(..stale);
+    }
+
+    fn lease(self: &Rc<Self>, connection: Box<Connection<B>>) -> Lease<B> {
+        self.active.set(self.active.get() + 1);
+        Lease { connection: Some(connection), pool: Rc::clone(self) }
+    }
+}
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Moves the connection on; whether it has ended.
+    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.ended && Pin::new(&mut self.driver).poll(cx).is_ready() {
+            self.ended = true;
+        }
+        self.ended
+    }
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Whether the connection served a request before this one.
+    pub fn reused(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.reused)
+    }
+
+    /// Sends a request and drives the connection until the head of the answer is there. `interrupt` is asked at
+    /// every turn: `true` gives up with `None`.
+    pub async fn send(
+        &mut self,
+        request: Request<B>,
+        interrupt: impl Fn() -> bool,
+    ) -> Option<Result<Response<Incoming>, SendError<B>>> {
+        let connection = self.connection.as_mut().expect("a lease holds its connection until it is released");
+        let mut answer = pin!(connection.sender.try_send_request(request));
+        std::future::poll_fn(|cx| {
+            if !connection.ended && Pin::new(&mut connection.driver).poll(cx).is_ready() {
+                connection.ended = true;
+            }
+            match answer.as_mut().poll(cx) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Some(Ok(response))),
+                Poll::Ready(Err(mut failure)) => {
+                    let unsent = failure.take_message();
+                    Poll::Ready(Some(Err(SendError { error: failure.into_error(), unsent })))
+                }
+                Poll::Pending if interrupt() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Moves the connection on while a body is being read.
+    #[inline]
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+    }
+
+    /// Whether the exchange on the connection is complete in both directions.
+    pub fn is_idle(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.ended && connection.sender.is_ready())
+    }
+
+    /// Ends the lease: a connection that is idle again goes back, any other one is closed.
+    pub fn release(mut self, now: Instant) {
+        if !self.is_idle() || self.connection.as_ref().is_some_and(|connection| connection.retired) {
+            return;
+        }
+        let mut idle = self.pool.idle.borrow_mut();
+        if idle.len() < MAX_IDLE
+            && let Some(connection) = self.connection.take()
+        {
+            idle.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Closes the connection after this exchange.
+    pub fn retire(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.retired = true;
+        }
+    }
+
+    /// Gives the connection a task of its own. For an answer that begins before its request has ended: the two
+    /// directions must not wait for each other. The connection is closed after the exchange.
+    pub fn detach(mut self) {
+        if let Some(connection) = self.connection.take() {
+            let Connection { driver, .. } = *connection;
+            tokio::task::spawn_local(async move {
+                if let Err(error) = driver.await {
+                    tracing::debug!(%error, "an upstream connection broke off");
+                }
+            });
+        }
+    }
+}
+
+impl<B: Body + 'static> Drop for Lease<B> {
+    fn drop(&mut self) {
+        self.pool.active.set(self.pool.active.get() - 1);
+    }
+}
