@@ -4,3 +4,5 @@ mod idp;
 mod layering;
 mod lifecycle;
 mod lifecycle_answers;
+mod proxy_reverse;
+mod proxy_rig;
