@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Map, Value};
+use zeroize::Zeroize;
 
 use super::SetupError;
 use super::client_auth::{Algorithm, KeyId, SigningKey};
@@ -74,22 +75,28 @@ pub(super) enum PrivateKey {
     /// EdDSA.
     Ed25519(Ed25519KeyPair),
     /// HS256 over a client secret.
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 impl PrivateKey {
     /// Parses PEM and checks that the key fits the algorithm.
     pub(super) fn parse(text: &Secret, algorithm: Algorithm, place: &str) -> Result<Self, SetupError> {
-        let der = pem::parse_private_key(text.expose(), place)?;
+        let mut der = pem::parse_private_key(text.expose(), place)?;
+        let key = Self::of_der(&der, algorithm, place);
+        der.zeroize();
+        key
+    }
+
+    fn of_der(der: &PrivateKeyDer<'static>, algorithm: Algorithm, place: &str) -> Result<Self, SetupError> {
         let parsed = match algorithm {
-            Algorithm::Rs256 => rsa(&der).map(Self::RsaPkcs1),
-            Algorithm::Ps256 => rsa(&der).map(Self::RsaPss),
-            Algorithm::Es256 => ecdsa(&der, &ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
-            Algorithm::Es384 => ecdsa(&der, &ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
-            Algorithm::EdDsa => ed25519(&der).map(Self::Ed25519),
+            Algorithm::Rs256 => rsa(der).map(Self::RsaPkcs1),
+            Algorithm::Ps256 => rsa(der).map(Self::RsaPss),
+            Algorithm::Es256 => ecdsa(der, &ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
+            Algorithm::Es384 => ecdsa(der, &ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
+            Algorithm::EdDsa => ed25519(der).map(Self::Ed25519),
         };
         parsed.ok_or_else(|| {
-            let (found, wanted) = (kind_of(&der), algorithm.wants());
+            let (found, wanted) = (kind_of(der), algorithm.wants());
             SetupError::Key(format!(
                 "{place}: the key does not fit alg {}: {wanted} is wanted, this is {found}; set `alg` to what the key \
                  is for, or use another key",
@@ -100,7 +107,7 @@ impl PrivateKey {
 
     /// A client secret as an HS256 key.
     pub(super) fn of_client_secret(secret: &Secret) -> Self {
-        Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
+        Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())))
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SetupError> {

@@ -11,7 +11,9 @@
 mod codec;
 mod directory;
 mod fault;
+mod ground;
 mod lock;
+mod privacy;
 mod seal;
 mod watch;
 
@@ -21,8 +23,9 @@ use std::sync::Arc;
 use tokio::sync::watch as tokio_watch;
 
 use self::codec::Unusable;
-use self::directory::{Directory, Loose};
+use self::directory::Directory;
 use self::lock::LockFile;
+use self::privacy::Loose;
 use self::seal::Keyring;
 use self::watch::Watches;
 use super::{Record, StoreError};
@@ -237,21 +240,25 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::secret::Secret;
     use crate::store::{Store, contract};
 
-    async fn open(path: &Path) -> Store {
-        Store::File(Arc::new(FileStore::open(Some(path), &[]).await.expect("open")))
+    async fn open(path: &Path, keys: &[SecretSource]) -> Store {
+        Store::File(Arc::new(FileStore::open(Some(path), keys).await.expect("open")))
     }
 
     #[tokio::test]
-    async fn it_gives_the_contract() {
-        let folders = Mutex::new(Vec::new());
-        contract::suite(async || {
-            let folder = tempfile::tempdir().expect("tempdir");
-            let path = folder.path().join("state/below");
-            folders.lock().expect("folders").push(folder);
-            (open(&path).await, open(&path).await)
-        })
-        .await;
+    async fn it_gives_the_contract_plain_and_encrypted() {
+        let key = SecretSource::Value(Secret::from("fb".repeat(32).as_str()));
+        for keys in [&[][..], &[key][..]] {
+            let folders = Mutex::new(Vec::new());
+            contract::suite(async || {
+                let folder = tempfile::tempdir().expect("tempdir");
+                let path = folder.path().join("state/below");
+                folders.lock().expect("folders").push(folder);
+                (open(&path, keys).await, open(&path, keys).await)
+            })
+            .await;
+        }
     }
 }

@@ -35,8 +35,16 @@ async fn handshake(
     client: &TlsClientConfig,
     host: &str,
 ) -> Result<rustls::NamedGroup, String> {
-    let certs = vec![server.cert.der().clone()];
     let key = rustls::pki_types::PrivateKeyDer::try_from(server.key.serialize_der()).expect("key");
+    handshake_with(vec![server.cert.der().clone()], key, client, host).await
+}
+
+async fn handshake_with(
+    certs: Vec<rustls::pki_types::CertificateDer<'static>>,
+    key: rustls::pki_types::PrivateKeyDer<'static>,
+    client: &TlsClientConfig,
+    host: &str,
+) -> Result<rustls::NamedGroup, String> {
     let config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -151,4 +159,39 @@ fn mistakes_in_files_are_named() {
     );
     let renamed = TlsClientConfig { server_name: Some("not a name".into()), ..TlsClientConfig::default() };
     check(renamed, Err("`not a name` is neither"));
+}
+
+/// The environment is the process's own, so the test runs itself as a child with another one.
+#[tokio::test]
+async fn ssl_cert_file_replaces_the_systems_roots() {
+    const CHILD: &str = "BEARWARD_TEST_TLS_FOLDER";
+    if let Some(folder) = std::env::var_os(CHILD) {
+        let read = |name: &str| std::fs::read(Path::new(&folder).join(name)).expect("read");
+        let server = rustls::pki_types::PrivateKeyDer::try_from(read("key.der")).expect("key");
+        let chain = vec![rustls::pki_types::CertificateDer::from(read("crt.der"))];
+        let result = handshake_with(chain, server, &TlsClientConfig::default(), "localhost").await;
+        assert!(result.is_ok(), "{result:?}");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (ca, server) = issued();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).expect("write");
+    write("ca.pem", ca.pem().as_bytes());
+    write("crt.der", server.cert.der());
+    write("key.der", &server.key.serialize_der());
+    let run = |bundle: &str| {
+        std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "tls::tests::ssl_cert_file_replaces_the_systems_roots"])
+            .env(CHILD, folder.path())
+            .env("SSL_CERT_FILE", bundle)
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .expect("the child runs")
+    };
+    let trusting = run(folder.path().join("ca.pem").to_str().expect("path"));
+    assert!(trusting.status.success(), "{}", String::from_utf8_lossy(&trusting.stdout));
+    let without = run("/no/such/bundle.pem");
+    let said =
+        String::from_utf8_lossy(&without.stdout).into_owned() + &String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && said.contains("install `ca-certificates`"), "{said}");
 }

@@ -1,8 +1,13 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod campaign;
+mod harness;
 mod idp;
 mod layering;
 mod lifecycle;
 mod lifecycle_answers;
 mod proxy_reverse;
 mod proxy_rig;
+mod real_servers;
+mod store;
+mod store_faults;

@@ -1,11 +1,11 @@
 //! Token requests against real sockets: a scripted provider that answers, cuts, drips and stalls.
 
 mod answers;
-//mod assertions;
-//mod discovery;
-//mod failures;
-//mod requests;
-//mod transport;
+mod assertions;
+mod discovery;
+mod failures;
+mod requests;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

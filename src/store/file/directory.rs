@@ -1,19 +1,19 @@
-//! The private directory: where it is, who may read it, and how a file in it is replaced.
+//! The private directory: where it is, what its files are called, and how one of them is replaced.
 //!
-//! Owns: modes, owners and the order of fsync. Group bits of what is ours are taken away (volumes that
-//! are shared by a group add them); bits for others and foreign owners are refused, never mended, since
-//! somebody may have read or replaced what stands there.
+//! Owns: the names and the order of fsync. Never writes into a file that has its name already.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::fault::io_error;
+use super::fault::{directory_error, io_error};
+use super::ground;
+use super::privacy::{self, Loose};
 use crate::names::Name;
 use crate::secret::Fingerprint;
 use crate::store::StoreError;
@@ -55,14 +55,15 @@ impl Stamp {
     }
 }
 
-/// What a reader does with a file that others may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loose {
-    /// Refuses it.
-    Refused,
-    /// Reads it with a warning: it is about to be replaced by a private one, and a token that was just
-    /// rotated must land.
-    Warned,
+/// A file that is being written; removed unless it got its name. (`tempfile` hides the number of an
+/// error, and the number is what the remedy depends on.)
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After the rename there is nothing of this name any more.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Directory {
@@ -72,17 +73,19 @@ impl Directory {
             Some(path) => path.to_owned(),
             None => default_path(|name| std::env::var_os(name))?,
         };
-        let path = std::path::absolute(&path).map_err(|error| io_error("cannot use", &path, &error))?;
+        let path =
+            std::path::absolute(&path).map_err(|error| directory_error("cannot use", &path, &error))?;
         let directory = Self { path };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory.path)
-            .map_err(|error| io_error("cannot make the directory", &directory.path, &error))?;
-        directory.check_itself()?;
-        directory.check_parents();
+            .map_err(|error| directory_error("cannot make the directory", &directory.path, &error))?;
+        privacy::check_directory(&directory.path)?;
+        privacy::warn_of_loose_parents(&directory.path);
         directory.check_files()?;
         directory.check_writable()?;
+        ground::warn_if_volatile(&directory.path);
         Ok(directory)
     }
 
@@ -142,13 +145,14 @@ impl Directory {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // A missing record is an answer, a missing directory is a fault.
-                std::fs::metadata(&self.path).map_err(|error| io_error("cannot read", &self.path, &error))?;
+                std::fs::metadata(&self.path)
+                    .map_err(|error| directory_error("cannot read", &self.path, &error))?;
                 return Ok(None);
             }
             Err(error) => return Err(failed(error)),
         };
         let metadata = file.metadata().map_err(failed)?;
-        check_file(path, &metadata, loose)?;
+        privacy::check_file(path, &metadata, loose)?;
         let size = metadata.len().min(MAX_FILE_BYTES);
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1));
         (&mut file).take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
@@ -165,17 +169,17 @@ impl Directory {
         still_allowed: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let failed = |error: io::Error| io_error("cannot write", target, &error);
-        let mut temporary = tempfile::Builder::new()
-            .prefix(&format!(".{key}."))
-            .suffix(&format!(".{TEMPORARY}"))
-            .rand_bytes(12)
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(&self.path)
+        let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
+        let unfinished = Unfinished(self.path.join(format!(".{key}.{name}.{TEMPORARY}")));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished.0)
             .map_err(failed)?;
-        temporary.write_all(bytes).map_err(failed)?;
-        temporary.as_file().sync_all().map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
         still_allowed()?;
-        temporary.persist(target).map_err(|error| failed(error.error))?;
+        std::fs::rename(&unfinished.0, target).map_err(failed)?;
         self.sync()
     }
 
@@ -201,7 +205,7 @@ impl Directory {
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         File::open(&self.path)
             .and_then(|directory| directory.sync_all())
-            .map_err(|error| io_error("cannot sync the directory", &self.path, &error))
+            .map_err(|error| directory_error("cannot sync the directory", &self.path, &error))
     }
 
     /// Keeps a copy of what cannot be read beside it, once for each content, and names the copy.
@@ -226,49 +230,11 @@ impl Directory {
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let failed = |error: io::Error| io_error("cannot list the directory", &self.path, &error);
+        let failed = |error: io::Error| directory_error("cannot list the directory", &self.path, &error);
         std::fs::read_dir(&self.path)
             .map_err(failed)?
             .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
             .collect()
-    }
-
-    fn check_itself(&self) -> Result<(), StoreError> {
-        let metadata = std::fs::metadata(&self.path)
-            .map_err(|error| io_error("cannot use the directory", &self.path, &error))?;
-        let place = self.path.display();
-        check_owner("directory", &self.path, &metadata)?;
-        let mode = metadata.permissions().mode();
-        if mode & 0o007 != 0 {
-            return Err(StoreError::Setup(format!(
-                "the state directory {place} is open to other users (mode {:04o}): it must be private to bearward; \
-                 take their rights away (`chmod 700 {place}`; for a systemd unit `StateDirectoryMode=0700`), or set \
-                 `store.path` to a directory of its own",
-                mode & 0o7777
-            )));
-        }
-        if mode & 0o070 != 0 {
-            std::fs::set_permissions(&self.path, Permissions::from_mode(mode & 0o7700))
-                .map_err(|error| io_error("cannot take the group's rights away from", &self.path, &error))?;
-            tracing::info!(path = %place, from = format!("{:04o}", mode & 0o7777), "took the group's rights away from the state directory");
-        }
-        Ok(())
-    }
-
-    /// Who may write to a directory above may put another one in the place of ours. The owner check
-    /// keeps a stranger's out, so this is no more than a nuisance, and volumes are often made so.
-    fn check_parents(&self) {
-        for parent in self.path.ancestors().skip(1) {
-            let Ok(metadata) = std::fs::metadata(parent) else { continue };
-            let mode = metadata.permissions().mode();
-            if mode & 0o002 != 0 && mode & 0o1000 == 0 {
-                let (place, path) = (parent.display(), self.path.display());
-                tracing::warn!(
-                    "any user can write to {place}, so any user can move the state directory {path} away: \
-                     `chmod o-w {place}`, or set `store.path` to another place"
-                );
-            }
-        }
     }
 
     fn check_files(&self) -> Result<(), StoreError> {
@@ -277,7 +243,7 @@ impl Directory {
                 continue;
             }
             match std::fs::symlink_metadata(&path) {
-                Ok(metadata) => check_file(&path, &metadata, Loose::Refused)?,
+                Ok(metadata) => privacy::check_file(&path, &metadata, Loose::Refused)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(io_error("cannot read", &path, &error)),
             }
@@ -291,7 +257,7 @@ impl Directory {
         let Err(errno) = rustix::fs::access(&self.path, rustix::fs::Access::WRITE_OK) else {
             return Ok(());
         };
-        let error = io_error("cannot write to the state directory", &self.path, &errno.into());
+        let error = directory_error("cannot write to the state directory", &self.path, &errno.into());
         if self.keys()?.is_empty() {
             return Err(error);
         }
@@ -338,42 +304,4 @@ fn is_ours(path: &Path) -> bool {
 fn key_of_temporary(path: &Path) -> Option<Name> {
     let inner = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(TEMPORARY)?.strip_suffix('.')?;
     Name::try_new(inner.rsplit_once('.')?.0).ok()
-}
-
-fn check_owner(what: &str, path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
-    let (uid, owner, place) = (rustix::process::geteuid().as_raw(), metadata.uid(), path.display());
-    if owner == uid {
-        return Ok(());
-    }
-    Err(StoreError::Setup(format!(
-        "the {what} {place} belongs to user {owner}, and bearward runs as user {uid}: run it as user {owner}, give the \
-         {what} to it (`chown {uid} {place}`), or set `store.path` to a directory of its own"
-    )))
-}
-
-fn check_file(path: &Path, metadata: &Metadata, loose: Loose) -> Result<(), StoreError> {
-    let place = path.display();
-    if !metadata.is_file() {
-        return Err(StoreError::Setup(format!(
-            "{place} is not a plain file: move it away, and put the record itself in its place if it is elsewhere"
-        )));
-    }
-    check_owner("file", path, metadata)?;
-    let mode = metadata.permissions().mode();
-    let others = mode & 0o007 != 0;
-    if others && loose == Loose::Refused {
-        return Err(StoreError::Setup(format!(
-            "the file {place} can be used by other users (mode {:04o}): if nobody has read it take their rights away \
-             (`chmod 600 {place}`), else revoke its tokens at the provider first",
-            mode & 0o7777
-        )));
-    }
-    if others {
-        tracing::warn!("the file {place} could be used by other users; it is replaced by a private one");
-    } else if mode & 0o070 != 0 {
-        std::fs::set_permissions(path, Permissions::from_mode(mode & 0o7700))
-            .map_err(|error| io_error("cannot take the group's rights away from", path, &error))?;
-        tracing::info!(path = %place, "took the group's rights away from the file");
-    }
-    Ok(())
 }

@@ -15,12 +15,12 @@ use tokio::sync::watch;
 
 use super::Files;
 use super::directory::{Directory, Stamp};
-use super::fault::io_error;
+use super::fault::directory_error;
 use crate::names::Name;
 use crate::store::StoreError;
 
 /// How often everything is looked at where events arrive.
-const POLL: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
 /// How often where the kernel gives no more watches.
 const POLL_WITHOUT_EVENTS: Duration = Duration::from_millis(500);
 
@@ -83,7 +83,7 @@ impl Watches {
                 .name("store-watch".into())
                 .stack_size(512 * 1024)
                 .spawn(move || run(&seen, &events, &receiver))
-                .map_err(|error| io_error("cannot watch", self.seen.files.directory.path(), &error))?;
+                .map_err(|error| directory_error("cannot watch", self.seen.files.directory.path(), &error))?;
             *thread = Some(sender);
         }
         Ok(())
@@ -188,4 +188,68 @@ fn pass_on(event: notify::Result<notify::Event>, events: &Sender<News>) {
 /// Nobody who holds these locks can leave what they guard half changed.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::FileStore;
+    use crate::store::contract::{key, lease, record_with};
+    use crate::store::{Store, StoreError};
+
+    async fn open(path: &Path) -> Store {
+        Store::File(Arc::new(FileStore::open(Some(path), &[]).await.expect("open")))
+    }
+
+    async fn write(path: &Path, versions: u64) -> Result<(), StoreError> {
+        let store = open(path).await;
+        let held = lease(&store, &key("k")).await;
+        for version in 0..versions {
+            store.commit(&held, version, &record_with(&format!("t{version}"))).await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_directory_put_in_the_place_of_another_is_watched_in_its_stead() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (link, old, new) =
+            (folder.path().join("link"), folder.path().join("old"), folder.path().join("new"));
+        write(&old, 1).await.expect("commit");
+        write(&new, 3).await.expect("commit");
+        std::os::unix::fs::symlink(&old, &link).expect("symlink");
+        let store = open(&link).await;
+        let mut watch = store.watch(&key("k")).await.expect("watch");
+        assert_eq!(*watch.borrow(), 1);
+        let hears = async |watch: &mut tokio::sync::watch::Receiver<u64>, version: u64| {
+            let heard =
+                tokio::time::timeout(Duration::from_secs(5), watch.wait_for(|seen| *seen == version)).await;
+            heard.expect("in time").expect("the store is open");
+        };
+        let other = folder.path().join("other");
+        std::os::unix::fs::symlink(&new, &other).expect("symlink");
+        std::fs::rename(&other, &link).expect("rename");
+        hears(&mut watch, 3).await;
+        let elsewhere = open(&new).await;
+        let held = lease(&elsewhere, &key("k")).await;
+        elsewhere.commit(&held, 3, &record_with("t3")).await.expect("commit");
+        hears(&mut watch, 4).await;
+    }
+
+    #[tokio::test]
+    async fn a_record_that_becomes_unusable_wakes_those_who_wait_for_it() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let place = folder.path().join("state");
+        write(&place, 2).await.expect("commit");
+        let store = open(&place).await;
+        let mut watch = store.watch(&key("k")).await.expect("watch");
+        watch.mark_unchanged();
+        std::fs::write(place.join("k.record"), "garbage").expect("write");
+        let woken = tokio::time::timeout(Duration::from_secs(5), watch.changed()).await;
+        woken.expect("in time").expect("the store is open");
+        assert!(matches!(store.load(&key("k")).await, Err(StoreError::Corrupt { .. })));
+    }
 }
