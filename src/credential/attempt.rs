@@ -203,7 +203,7 @@ impl Task {
             let waited = self.clock.boot().since(begun);
             if !alarmed && waited > patience {
                 alarmed = true;
-                self.alarm_about_holder(waited);
+                self.alarm_about_holder(waited).await;
             }
             self.publish();
             tokio::time::sleep(LEASE_POLL + LEASE_POLL.mul_f64(fastrand::f64())).await;
@@ -215,9 +215,13 @@ impl Task {
         }
     }
 
-    fn alarm_about_holder(&mut self, waited: Duration) {
+    async fn alarm_about_holder(&mut self, waited: Duration) {
+        let holder = match self.store.lease_holder(&self.config.name).await {
+            Some(pid) => format!("process {pid}"),
+            None => "another process".to_owned(),
+        };
         let message = format!(
-            "another process has held the lease of `{}` for {} s: it may be stopped; what is held is served, \
+            "{holder} has held the lease of `{}` for {} s: it may be stopped; what is held is served, \
              and the refresh goes on as soon as that process ends",
             self.config.name,
             waited.as_secs()

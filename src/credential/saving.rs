@@ -128,6 +128,12 @@ impl Task {
                 unsaved.lease = Some(lease);
                 true
             }
+            // A person removed it (as is advised where it is damaged): what is in memory is all there is.
+            Ok(None) => {
+                unsaved.version = 0;
+                unsaved.lease = Some(lease);
+                true
+            }
             Ok(stored) => {
                 tracing::error!(
                     credential = %name,

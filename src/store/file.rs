@@ -81,6 +81,12 @@ impl FileStore {
         Ok(lock.map(|lock| FileLease { lock: Arc::new(lock) }))
     }
 
+    /// See [`super::Store::lease_holder`].
+    pub async fn lease_holder(&self, key: &Name) -> Option<u32> {
+        let path = self.files.directory.lock(key);
+        blocking(move || Ok(lock::holder(&path))).await.ok().flatten()
+    }
+
     /// See [`super::Store::commit`].
     pub async fn commit(&self, lease: &FileLease, expected: u64, record: &Record) -> Result<u64, StoreError> {
         let (files, watches, lock) =

@@ -153,6 +153,15 @@ impl Store {
         }
     }
 
+    /// The process that holds the lease, where that can be told: for a message to a person, who may have
+    /// to let a stopped one go on or end it.
+    pub async fn lease_holder(&self, key: &Name) -> Option<u32> {
+        match self {
+            Self::File(store) => store.lease_holder(key).await,
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Writes `record` if the stored version is still `expected` (0: no record), durably; gives the new
     /// version, which is `expected + 1`; `record.version` is set to it in what is written. Trying the same
     /// write again after a failure is safe: where it had landed after all, that is a success.

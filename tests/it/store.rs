@@ -262,6 +262,7 @@ async fn a_stopped_holder_keeps_its_lease_until_it_ends() {
     let mut holder = Player::start("hold", &place);
     assert_eq!(holder.hear().as_deref(), Some("held"));
     assert!(store.try_lease(&key()).await.expect("try_lease").is_none());
+    assert_eq!(store.lease_holder(&key()).await, Some(holder.child.id()), "a person can be told who it is");
     holder.signal(Signal::STOP);
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -274,6 +275,7 @@ async fn a_stopped_holder_keeps_its_lease_until_it_ends() {
     holder.signal(Signal::KILL);
     holder.wait();
     assert!(store.try_lease(&key()).await.expect("try_lease").is_some(), "the kernel gave it back");
+    assert_eq!(store.lease_holder(&key()).await, None);
 }
 
 #[tokio::test]

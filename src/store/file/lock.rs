@@ -74,6 +74,24 @@ impl LockFile {
     }
 }
 
+/// The process that holds the lock of a file, where the kernel tells: it names no process of another
+/// container, and some file systems show other device numbers than it does.
+pub(super) fn holder(path: &Path) -> Option<u32> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let device = metadata.dev();
+    let file =
+        format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), metadata.ino());
+    holder_in(&std::fs::read_to_string("/proc/locks").ok()?, &file)
+}
+
+/// Reads lines such as `3: FLOCK  ADVISORY  WRITE 4711 fe:00:12345 0 EOF`; who waits has an arrow.
+fn holder_in(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, "FLOCK", _, _, pid, locked, ..] if locked == file => pid.parse().ok().filter(|pid| *pid != 0),
+        _ => None,
+    })
+}
+
 impl Drop for LockFile {
     /// Unlocks, rather than only closing: a child process that was forked at this moment and has not
     /// yet executed its program holds a copy of the descriptor.
@@ -81,5 +99,24 @@ impl Drop for LockFile {
         if let Err(error) = self.file.unlock() {
             tracing::debug!(path = %self.path.display(), %error, "the lock is given back by closing it");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_of_locks_is_read() {
+        let table = "1: POSIX  ADVISORY  WRITE 11 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 fe:00:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 fe:00:78 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 0 fe:00:79 0 EOF\n";
+        let check =
+            |file: &str, expected: Option<u32>| assert_eq!(holder_in(table, file), expected, "{file}");
+        check("fe:00:77", None);
+        check("fe:00:78", Some(12));
+        check("fe:00:79", None);
+        check("fe:00:7", None);
     }
 }
