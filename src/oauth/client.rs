@@ -4,7 +4,6 @@
 //! second request after a failed one.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use http::Method;
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +13,7 @@ use super::draft::{Draft, Facts};
 use super::error::{Judge, Stake};
 use super::http::{Exchange, HttpSettings, shown};
 use super::jws::KeyCache;
-use super::metadata::{Discovery, check_endpoint};
+use super::metadata::{Ask, Discovery, check_endpoint};
 use super::scrub::Scrubber;
 use super::{
     ClientAuth, ClientIdParam, EndpointSource, Failure, FailureClass, Grant, OAuthConfig, SetupError,
@@ -122,7 +121,7 @@ impl OAuthClient {
             (_, TokenRequest::Own) => Stake::OwnGrant,
         };
         let deadline = Instant::now() + self.config.request_timeout;
-        let result = match timeout_at(deadline, self.prepare(&request, now)).await {
+        let result = match timeout_at(deadline, self.prepare(&request, deadline, now)).await {
             Ok(Ok(prepared)) => self.send(prepared, stake, deadline, now).await,
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
@@ -139,13 +138,19 @@ impl OAuthClient {
         result
     }
 
-    async fn prepare(&self, request: &TokenRequest<'_>, now: UnixTime) -> Result<Prepared, Failure> {
+    async fn prepare(
+        &self,
+        request: &TokenRequest<'_>,
+        deadline: Instant,
+        now: UnixTime,
+    ) -> Result<Prepared, Failure> {
         let config = &self.config;
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         let (url, issuer) = match &config.endpoint {
             EndpointSource::Url(url) => (url.clone(), None),
             EndpointSource::Issuer(issuer) => {
-                let found = self.discovery.metadata(&self.http, &client, issuer, config.preset, now).await?;
+                let ask = Ask { http: &self.http, client: &client, preset: config.preset, deadline };
+                let found = self.discovery.metadata(&ask, issuer, now).await?;
                 (found.token_endpoint, Some(found.issuer))
             }
             EndpointSource::None => unreachable_endpoint()?,
@@ -161,6 +166,10 @@ impl OAuthClient {
         }
         for (name, value) in &config.parameters {
             draft.form.set(name.clone(), value);
+            // A short one (`true`, `v2`) is no secret, and a message without it would say nothing.
+            if value.len() >= 8 {
+                draft.scrubber.add(value);
+            }
         }
         client_auth::apply(&config.client_auth, &self.client_key, &facts, &mut draft)
             .await
@@ -188,18 +197,15 @@ impl OAuthClient {
         let Prepared { client, exchange, scrubber, endpoint } = prepared;
         let judge =
             Judge { stake, preset: self.config.preset, endpoint: &endpoint, scrubber: &scrubber, now };
-        match timeout_at(deadline, self.http.exchange(&client, exchange)).await {
-            Ok(Ok(answer)) => token::read(answer, &judge),
-            Ok(Err(lost)) => {
-                let class = if lost.written { stake.outcome_unknown() } else { FailureClass::Clean };
-                Err(Failure::new(class, lost.error, format!("token request to {endpoint}: {}", lost.reason)))
-            }
-            Err(_) => {
-                let waited: Duration = self.config.request_timeout;
-                let message = format!("token request to {endpoint}: no complete answer within {waited:?}");
-                Err(Failure::new(stake.outcome_unknown(), "timeout", message))
-            }
-        }
+        let answer = self.http.exchange(&client, exchange, deadline).await.map_err(|lost| {
+            let class = if lost.written { stake.outcome_unknown() } else { FailureClass::Clean };
+            let waited = match lost.error {
+                "timeout" if lost.written => format!(" (within {:?})", self.config.request_timeout),
+                _ => String::new(),
+            };
+            Failure::new(class, lost.error, format!("token request to {endpoint}: {}{waited}", lost.reason))
+        })?;
+        token::read(answer, &judge)
     }
 
     /// The files whose change should make a waiting credential try at once.

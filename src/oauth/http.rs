@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -84,12 +85,45 @@ impl HttpSettings {
         builder.build().map_err(|error| SetupError::Http(format!("HTTP client: {}", root_cause(&error))))
     }
 
-    /// Sends one request and reads the whole answer. The deadline is the caller's.
+    /// Sends one request and reads the whole answer until the deadline.
     pub(super) async fn exchange(
         &self,
         client: &reqwest::Client,
         exchange: Exchange,
+        deadline: Instant,
     ) -> Result<Answer, Lost> {
+        let request = self.request(exchange);
+        let mut response = match timeout_at(deadline, client.execute(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.lost(&error)),
+            Err(_) => return Err(late()),
+        };
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let mut body = Zeroizing::new(Vec::new());
+        loop {
+            let ended = match timeout_at(deadline, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    if body.len() + chunk.len() > MAX_BODY {
+                        return Err(too_large(status));
+                    }
+                    body.extend_from_slice(&chunk);
+                    continue;
+                }
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => self.lost(&error),
+                Err(_) => late(),
+            };
+            // Sloppy servers end without the last chunk or TLS's closing words. JSON tells by itself that it is
+            // complete, and a refresh token that has arrived is not thrown away.
+            if is_whole_json(&body) {
+                break;
+            }
+            return Err(ended);
+        }
+        Ok(Answer { status, headers, body })
+    }
+
+    fn request(&self, exchange: Exchange) -> reqwest::Request {
         let Exchange { method, mut url, authorization, form } = exchange;
         let mut request = reqwest::Request::new(method, url.clone());
         if let Some(name) = &self.tls.server_name {
@@ -109,20 +143,7 @@ impl HttpSettings {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
             *request.body_mut() = Some(form.as_bytes().to_vec().into());
         }
-        let mut response = client.execute(request).await.map_err(|error| self.lost(&error))?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = Zeroizing::new(Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.lost(&error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(Lost {
-                    written: true,
-                    error: "too_large",
-                    reason: format!("its answer ({}) is larger than 1 MiB", status.as_u16()),
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, headers, body })
+        request
     }
 
     fn lost(&self, error: &reqwest::Error) -> Lost {
@@ -158,12 +179,25 @@ impl HttpSettings {
                     "the server refuses our client certificate ({alert:?}): check `tls.cert` and `tls.key`"
                 ),
             ),
-            _ if error.is_timeout() => lost(true, "timeout", "no complete answer in time".into()),
+            _ if error.is_timeout() => late(),
             _ => {
                 lost(true, "cut", format!("the connection ended before the whole answer was there: {cause}"))
             }
         }
     }
+}
+
+fn late() -> Lost {
+    Lost { written: true, error: "timeout", reason: "no complete answer in time".into() }
+}
+
+fn too_large(status: http::StatusCode) -> Lost {
+    let reason = format!("its answer ({}) is larger than 1 MiB", status.as_u16());
+    Lost { written: true, error: "too_large", reason }
+}
+
+fn is_whole_json(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"}") && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// A URL fit for messages: no user, password, query or fragment.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{Answer, Body};
@@ -29,6 +30,18 @@ pub struct Metadata {
     pub token_endpoint: Url,
 }
 
+/// How a document is asked for.
+pub(super) struct Ask<'a> {
+    /// The settings of the exchange.
+    pub(super) http: &'a HttpSettings,
+    /// The client of this request.
+    pub(super) client: &'a reqwest::Client,
+    /// Whose alias is accepted.
+    pub(super) preset: &'a Preset,
+    /// When to give up.
+    pub(super) deadline: Instant,
+}
+
 /// The document of one issuer and its age.
 #[derive(Default)]
 pub(super) struct Discovery(Mutex<Option<Kept>>);
@@ -44,10 +57,8 @@ impl Discovery {
     /// The metadata: what is kept if it is young and above suspicion, else fetched.
     pub(super) async fn metadata(
         &self,
-        http: &HttpSettings,
-        client: &reqwest::Client,
+        ask: &Ask<'_>,
         issuer: &Url,
-        preset: &Preset,
         now: UnixTime,
     ) -> Result<Metadata, Failure> {
         let kept = self.kept();
@@ -57,7 +68,7 @@ impl Discovery {
         {
             return Ok(kept.metadata.clone());
         }
-        match (fetch(http, client, issuer, preset).await, kept) {
+        match (fetch(ask, issuer).await, kept) {
             (Ok(metadata), _) => {
                 let fresh = Kept { metadata: metadata.clone(), fetched: now, suspect: false };
                 *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
@@ -105,24 +116,19 @@ fn candidates(issuer: &Url) -> Vec<Url> {
         .collect()
 }
 
-async fn fetch(
-    http: &HttpSettings,
-    client: &reqwest::Client,
-    issuer: &Url,
-    preset: &Preset,
-) -> Result<Metadata, Failure> {
+async fn fetch(ask: &Ask<'_>, issuer: &Url) -> Result<Metadata, Failure> {
     let mut worst: Option<Failure> = None;
     for url in candidates(issuer) {
         let place = shown(&url);
         let exchange = Exchange { method: Method::GET, url, authorization: None, form: None };
-        let answer = http.exchange(client, exchange).await.map_err(|lost| {
+        let answer = ask.http.exchange(ask.client, exchange, ask.deadline).await.map_err(|lost| {
             Failure::new(
                 FailureClass::Clean,
                 lost.error,
                 format!("discovery at {place} failed: {}", lost.reason),
             )
         })?;
-        match read(answer, issuer, preset) {
+        match read(answer, issuer, ask.preset) {
             Ok(metadata) => return Ok(metadata),
             Err(Refused { class, reason }) => {
                 let failure = Failure::new(class, "discovery", format!("discovery at {place}: {reason}"));

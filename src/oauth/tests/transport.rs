@@ -202,7 +202,7 @@ async fn case_15_silence_and_dripping_end_at_the_deadline() {
         let provider = Provider::start(vec![reply]).await;
         let begun = tokio::time::Instant::now();
         let config = short(config(provider.url("/token")));
-        check(config, FailureClass::Ambiguous, "timeout", "no complete answer within 600ms").await;
+        check(config, FailureClass::Ambiguous, "timeout", "no complete answer in time (within 600ms)").await;
         assert!(begun.elapsed() < Duration::from_secs(3));
     }
 }
@@ -244,4 +244,19 @@ async fn the_files_of_tls_are_read_again_for_each_request() {
     assert_eq!(refresh_with(&client).await.expect_err("wrong CA").error, "tls");
     std::fs::copy(pki.path("ca.pem"), &bundle).expect("copy");
     refresh_with(&client).await.expect("the replaced CA");
+}
+
+#[tokio::test]
+async fn whole_json_is_taken_even_if_its_frame_is_torn() {
+    let torn = [
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{TOKEN}\n", TOKEN.len() + 2),
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{TOKEN}", TOKEN.len()),
+    ];
+    for frame in torn {
+        for reply in [Reply::Write(frame.clone().into_bytes()), Reply::Stall(frame.clone().into_bytes())] {
+            let provider = Provider::start(vec![reply]).await;
+            let token = refresh(short(config(provider.url("/token")))).await.expect(&frame);
+            assert_eq!(token.access_token.expose(), "at-1");
+        }
+    }
 }
