@@ -1,9 +1,11 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
 mod campaign;
+mod faults;
 mod harness;
 mod idp;
 mod layering;
+mod leaks;
 mod lifecycle;
 mod lifecycle_answers;
 mod proxy_reverse;
