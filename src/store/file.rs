@@ -207,8 +207,9 @@ impl Files {
         let path = path.display();
         let remedy = match unusable {
             Unusable::Damaged(_) => format!(
-                "put its latest backup in its place; where there is none, remove it (`rm {path}`) and configure a new \
-                 refresh token: without the file the configured one is redeemed again, though it may be spent"
+                "put a backup in its place that was made after the last refresh (an older one holds a spent token); \
+                 where there is none, remove it (`rm {path}`) and configure a new refresh token: without the file the \
+                 configured one is redeemed again, though it may be spent"
             ),
             Unusable::Foreign(_) => format!("move it to its own name, or remove it (`rm {path}`)"),
             Unusable::Locked(_) => {

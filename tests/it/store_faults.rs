@@ -264,7 +264,13 @@ async fn a_record_torn_at_any_byte_is_kept_and_nothing_is_written_over_it() {
         for length in 0..whole.len() - 1 {
             let torn = &whole[..length];
             std::fs::write(&file, torn).expect("write");
-            check_corrupt(&store, &place, "", "put its latest backup in its place").await;
+            check_corrupt(
+                &store,
+                &place,
+                "",
+                "put a backup in its place that was made after the last refresh",
+            )
+            .await;
             for expected in [0, 1] {
                 let written = store.commit(&held, expected, &record_with("new")).await;
                 assert!(matches!(written, Err(StoreError::Corrupt { .. })), "{length}: {written:?}");
