@@ -164,6 +164,13 @@ impl World {
         }
     }
 
+    /// The same, where failed requests were sent on purpose.
+    pub(crate) fn assert_families_live(&self, most_posts: u64) {
+        for family in self.idp.families() {
+            assert!(family.is_alive() && family.most_posts() <= most_posts, "{family:?}");
+        }
+    }
+
     pub(crate) fn issued(&self) -> usize {
         self.idp.log().iter().filter(|entry| matches!(entry.outcome, Outcome::Issued { .. })).count()
     }
@@ -245,7 +252,7 @@ impl Drop for Replica {
 
 /// Time for a task to do what it should not do.
 pub(crate) async fn a_while() {
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
 }
 
 pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
