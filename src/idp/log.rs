@@ -119,6 +119,11 @@ impl RequestLog {
         }
     }
 
+    /// The last one that came.
+    pub(super) fn latest(&self) -> Option<&LogEntry> {
+        self.entries.back()
+    }
+
     /// Those that are kept, oldest first.
     pub(super) fn entries(&self) -> Vec<LogEntry> {
         self.entries.iter().cloned().collect()

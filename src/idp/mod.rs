@@ -207,6 +207,11 @@ impl Idp {
         self.shared.authority().log.entries()
     }
 
+    /// The latest token request.
+    pub fn latest(&self) -> Option<LogEntry> {
+        self.shared.authority().log.latest().cloned()
+    }
+
     /// How many token requests have come.
     pub fn posts(&self) -> u64 {
         *self.shared.arrived.borrow()
