@@ -111,6 +111,7 @@ fn carry_out(
         return Err(ControlError::Forbidden);
     }
     Ok(match (method.as_str(), path) {
+        ("GET", "") => directory(),
         ("GET", "log") => serde_json::to_value(shared.authority().log.entries())?,
         ("GET", "families") => serde_json::to_value(shared.authority().ledger.families())?,
         ("GET", "api") => serde_json::to_value(shared.api().clone())?,
@@ -142,6 +143,22 @@ fn carry_out(
             Revocation::Family(id) => return Err(ControlError::Bad(format!("there is no family {id}"))),
         },
         _ => return Err(ControlError::NotFound(format!("{method} {}{path}", Idp::CONTROL_PREFIX))),
+    })
+}
+
+/// What can be asked for.
+fn directory() -> Value {
+    json!({
+        "GET log": "the token requests",
+        "GET families": "the families of tokens: alive or revoked, how often each refresh token was sent",
+        "GET api": "the requests to the API",
+        "GET faults": "what is about to go wrong",
+        "POST faults": {"faults": ["drop_after"], "times": 1},
+        "DELETE faults": "nothing goes wrong any more",
+        "GET behaviour": "how tokens are treated",
+        "PATCH behaviour": {"access_token_lifetime": 30.0},
+        "POST seeds": {"client": "the client's id"},
+        "POST revoke": ["access_tokens", {"family": 1}],
     })
 }
 

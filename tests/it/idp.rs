@@ -556,6 +556,9 @@ async fn the_control_api_does_what_the_handle_does() {
     for answer in [&log, &families] {
         assert!(!String::from_utf8_lossy(&answer.raw).contains(&seed));
     }
+    let directory = control("GET", "", &[], Value::Null).await.json();
+    let example = directory["POST faults"].clone();
+    assert_eq!(control("POST", "faults", &[], example).await.json()["next"], json!([["drop_after"]]));
     control("POST", "revoke", &[], json!({"family": 1})).await;
     assert_eq!(idp.families()[0].state, FamilyState::Revoked);
 
