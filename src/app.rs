@@ -1,1 +1,282 @@
-//! The composition root: builds, binds, spawns.
+//! The composition root: builds, binds, spawns, and stops in order.
+//!
+//! Owns: the order of starting (sockets before tokens: a port in use must cost nothing) and of stopping
+//! (readiness, accepting, requests, refreshes, admin).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Running;
+use crate::admin::access::Access;
+use crate::admin::serve::{self, Socket};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::credential::{BindingError, BoundCredential, Credential, CredentialConfig};
+use crate::listener::{BindAddress, BoundListeners, ListenerError};
+use crate::names::Name;
+use crate::oauth::SetupError;
+use crate::origin::Origin;
+use crate::route::RouteConfig;
+use crate::secret::SecretError;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoreError};
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct App {
+    running: Arc<Running>,
+    admin_address: Option<String>,
+    health_address: Option<String>,
+    admin_until: CancellationToken,
+    shutdown: Shutdown,
+    grace: Duration,
+}
+
+/// Longer than a token request may take, with the write behind it.
+const REFRESH_GRACE: Duration = Duration::from_secs(40);
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing was lost.
+    Clean,
+    /// A rotated refresh token never reached the disk.
+    Unsaved,
+}
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The admin or health listener.
+    #[error(transparent)]
+    Admin(#[from] serve::BindError),
+    /// `admin.token`.
+    #[error("admin.token: {0}")]
+    AdminToken(SecretError),
+    /// The token store.
+    #[error("the token store cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// A credential's keys, secrets or TLS files.
+    #[error("credential `{name}`: {error}")]
+    Credential {
+        /// Which.
+        name: Name,
+        /// Why.
+        error: SetupError,
+    },
+    /// A route and its credential do not fit.
+    #[error("route `{route}`: {error}")]
+    Binding {
+        /// Which.
+        route: Name,
+        /// Why.
+        error: BindingError,
+    },
+    /// Signals cannot be received.
+    #[error("signal handlers could not be installed: {0}")]
+    Signals(std::io::Error),
+}
+
+impl StartError {
+    /// 2 where the configuration must change, 1 for causes of run time.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listener(_) | Self::Admin(_) | Self::Signals(_) | Self::Store(_) => 1,
+            Self::AdminToken(_) | Self::Credential { .. } | Self::Binding { .. } => 2,
+        }
+    }
+}
+
+impl App {
+    /// Binds every socket, opens the store, starts the credentials, then accepts.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let bound = BoundListeners::bind(&config.listeners)?;
+        let admin = bind_admin(&config).await?;
+        let health = match config.health {
+            Some(address) => Some(Socket::bind("health", &BindAddress::Tcp(address)).await?),
+            None => None,
+        };
+        let shutdown = Shutdown::new();
+        let credentials = start_credentials(&config, &clock, &shutdown).await?;
+        let bindings = bind_routes(&config, &credentials)?;
+        let credential_of =
+            |route: &RouteConfig| binding_key(route).and_then(|key| bindings.get(&key).cloned());
+        let data = bound.start(config.limits, &credential_of, clock.clone())?;
+        let running = Arc::new(Running {
+            credentials,
+            data: Arc::new(data),
+            started_at: clock.wall(),
+            clock,
+            draining: CancellationToken::new(),
+        });
+        let admin_until = CancellationToken::new();
+        let admin_address = admin.as_ref().map(|(socket, _)| socket.address());
+        let health_address = health.as_ref().map(Socket::address);
+        if let Some((socket, access)) = admin {
+            serve::spawn_admin(socket, Arc::clone(&running), access, &shutdown, admin_until.clone());
+        }
+        if let Some(socket) = health {
+            serve::spawn_health(socket, Arc::clone(&running), &shutdown, admin_until.clone());
+        }
+        for (name, address) in running.data.addresses() {
+            tracing::info!(listener = %name, %address, "listening");
+        }
+        Ok(Self {
+            running,
+            admin_address,
+            health_address,
+            admin_until,
+            shutdown,
+            grace: config.shutdown_grace,
+        })
+    }
+
+    /// Names and addresses of the data listeners.
+    pub fn listeners(&self) -> Vec<(Name, String)> {
+        self.running.data.addresses()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.admin_address.as_deref()
+    }
+
+    /// Where the health listener is.
+    pub fn health_address(&self) -> Option<&str> {
+        self.health_address.as_deref()
+    }
+
+    /// What the admin listener sees, for `try`.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
+    /// Tells systemd, waits for SIGTERM or SIGINT, stops.
+    pub async fn run_until_signal(self) -> Ended {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("signal handlers could not be installed");
+            return self.stop().await;
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!(grace = ?self.grace, "SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!(grace = ?self.grace, "SIGINT: draining"),
+        }
+        let again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let grace = self.grace;
+        let stopping = self.stop();
+        tokio::pin!(stopping);
+        tokio::select! {
+            ended = &mut stopping => ended,
+            () = again => {
+                tracing::warn!(?grace, "second signal: not waiting any longer");
+                Ended::Clean
+            }
+        }
+    }
+
+    /// Stops: readiness false, no new connections, requests up to `shutdown.grace`, refreshes, admin.
+    pub async fn stop(self) -> Ended {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.running.draining.cancel();
+        self.running.data.stop_accepting();
+        let cut = self.running.data.drain(self.grace).await;
+        if cut > 0 {
+            tracing::warn!(
+                connections = cut,
+                "connections were still busy after shutdown.grace and were cut"
+            );
+        }
+        self.shutdown.begin();
+        self.admin_until.cancel();
+        // A refresh that is under way ends within its own deadline; its new refresh token must reach the disk.
+        if tokio::time::timeout(REFRESH_GRACE, self.shutdown.finished()).await.is_err() {
+            tracing::error!("a background task did not end in time");
+        }
+        let unsaved = self.running.credentials.iter().any(|credential| credential.snapshot().unsaved);
+        tracing::info!("stopped");
+        if unsaved { Ended::Unsaved } else { Ended::Clean }
+    }
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<(Socket, Access)>, StartError> {
+    if !config.admin.enabled {
+        return Ok(None);
+    }
+    let token = match &config.admin.token {
+        Some(source) => Some(source.read().await.map_err(StartError::AdminToken)?),
+        None => None,
+    };
+    let socket = Socket::bind("admin", &config.admin.bind).await?;
+    let access = Access { unix: socket.is_unix(), token };
+    Ok(Some((socket, access)))
+}
+
+async fn start_credentials(
+    config: &Config,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) -> Result<Vec<Credential>, StartError> {
+    let mut started = Vec::with_capacity(config.credentials.len());
+    if config.credentials.is_empty() {
+        return Ok(started);
+    }
+    let store = Store::open(&config.store).await?;
+    for credential in &config.credentials {
+        let begun = Credential::start(credential.clone(), store.clone(), clock.clone(), shutdown)
+            .await
+            .map_err(|error| StartError::Credential { name: credential.name.clone(), error })?;
+        started.push(begun);
+    }
+    Ok(started)
+}
+
+/// A credential at an origin: all routes with the same pair share one binding.
+type BindingKey = (Name, Origin);
+
+fn binding_key(route: &RouteConfig) -> Option<BindingKey> {
+    Some((route.credential.clone()?, route.upstream.origin.clone()))
+}
+
+/// Binds each route's credential to its upstream's origin; refuses what the configuration does not allow.
+fn bind_routes(
+    config: &Config,
+    credentials: &[Credential],
+) -> Result<HashMap<BindingKey, BoundCredential>, StartError> {
+    let by_name: HashMap<&Name, (&CredentialConfig, &Credential)> = config
+        .credentials
+        .iter()
+        .zip(credentials)
+        .map(|(config, credential)| (&config.name, (config, credential)))
+        .collect();
+    let mut bound = HashMap::new();
+    for route in config.listeners.iter().flat_map(|listener| &listener.routes) {
+        let Some(key) = binding_key(route) else { continue };
+        let name = &key.0;
+        let (config, credential) = by_name.get(name).expect("the configuration was checked to define it");
+        let refused = |error| StartError::Binding { route: route.name.clone(), error };
+        let one = BoundCredential::try_new(
+            Arc::clone(credential.cell()),
+            &config.allowed_upstreams,
+            route.upstream.origin.clone(),
+            route.allow_plaintext,
+        )
+        .map_err(refused)?;
+        bound.insert(key, one);
+    }
+    Ok(bound)
+}

@@ -3,8 +3,8 @@
 //! Owns: the threads. Everything that can fail is tried before the first of them starts.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -37,7 +37,15 @@ pub struct DataPlane {
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
     stop_accepting: CancellationToken,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// Listeners that are bound and checked and do not accept yet. Nothing but sockets was touched.
+#[derive(Debug)]
+pub struct BoundListeners {
+    listeners: Vec<ListenerConfig>,
+    sockets: Vec<Bound>,
+    tls: Vec<Vec<Option<TlsClient>>>,
 }
 
 /// One worker's counters of routes: by listener, then by route; the last of each listener is for what no route took.
@@ -60,41 +68,7 @@ impl DataPlane {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<Self, ListenerError> {
-        let prepared = listeners.iter().map(|listener| prepare(listener, credential));
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
-        let mut passed = Passed::from_env();
-        let sockets =
-            listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
-        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
-        let addresses = sockets.iter().map(Bound::address).collect();
-        let mut plane = Self {
-            listeners: listeners.to_vec(),
-            addresses,
-            desks: Vec::new(),
-            traffic: Vec::new(),
-            stop_accepting: CancellationToken::new(),
-            threads: Vec::new(),
-        };
-        let workers = limits.workers.unwrap_or_else(default_workers).max(1);
-        let pseudonym = ["bearward-", &format!("{:08x}", fastrand::u32(..))].concat();
-        let ips: Vec<_> = sockets.iter().map(Bound::ip).collect();
-        for number in 0..workers {
-            let traffic = WorkerTraffic::new(listeners);
-            let desk = plane.start_worker(number, limits, &traffic, {
-                let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
-                let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
-                let max_active = MAX_ACTIVE.div_ceil(workers);
-                move |counters, header_bytes| {
-                    let identity = Rc::new(Identity::new(clock, &pseudonym));
-                    let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
-                    Worker { sites, pools, counters, header_bytes }
-                }
-            })?;
-            plane.desks.push(desk);
-            plane.traffic.push(traffic);
-        }
-        plane.start_acceptor(sockets, limits.connections)?;
-        Ok(plane)
+        BoundListeners::bind(listeners)?.start(limits, credential, clock)
     }
 
     fn start_worker(
@@ -117,7 +91,7 @@ impl DataPlane {
             let worker = build(own, limits.header_bytes);
             worker::run(&runtime, worker, receiver);
         })?;
-        self.threads.push(thread);
+        self.threads().push(thread);
         Ok(Desk { orders, counters })
     }
 
@@ -127,7 +101,7 @@ impl DataPlane {
         let thread = std::thread::Builder::new().name("bw-accept".into()).spawn(move || {
             acceptor::run(&runtime, sockets, &desks, limit, &stop);
         })?;
-        self.threads.push(thread);
+        self.threads().push(thread);
         Ok(())
     }
 
@@ -184,7 +158,7 @@ impl DataPlane {
     }
 
     /// Lets requests under way finish for at most `grace`; then cuts the rest. Returns how many connections were cut.
-    pub async fn drain(&mut self, grace: Duration) -> usize {
+    pub async fn drain(&self, grace: Duration) -> usize {
         self.stop_accepting();
         self.order(|| Order::Finish);
         let deadline = tokio::time::Instant::now() + grace;
@@ -192,11 +166,15 @@ impl DataPlane {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.order(|| Order::Cut);
-        for thread in self.threads.drain(..) {
+        for thread in std::mem::take(&mut *self.threads()) {
             // A worker ends as soon as its connections are dropped.
             let _ = thread.join();
         }
         usize::try_from(self.sum(|counters| counters.cut.get())).unwrap_or(usize::MAX)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self) -> usize {
@@ -208,6 +186,60 @@ impl DataPlane {
             // A worker that has ended needs no order.
             let _ = desk.orders.send(order());
         }
+    }
+}
+
+impl BoundListeners {
+    /// Reads what the upstreams' TLS needs, then binds all sockets.
+    pub fn bind(listeners: &[ListenerConfig]) -> Result<Self, ListenerError> {
+        let tls = listeners.iter().map(upstream_tls).collect::<Result<Vec<_>, _>>()?;
+        let mut passed = Passed::from_env();
+        let sockets =
+            listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
+        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { listeners: listeners.to_vec(), sockets, tls })
+    }
+
+    /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
+    pub fn start(
+        self,
+        limits: Limits,
+        credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+        clock: Clock,
+    ) -> Result<DataPlane, ListenerError> {
+        let Self { listeners, sockets, tls } = self;
+        let listeners = &listeners[..];
+        let prepared = listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let addresses = sockets.iter().map(Bound::address).collect();
+        let mut plane = DataPlane {
+            listeners: listeners.to_vec(),
+            addresses,
+            desks: Vec::new(),
+            traffic: Vec::new(),
+            stop_accepting: CancellationToken::new(),
+            threads: Mutex::default(),
+        };
+        let workers = limits.workers.unwrap_or_else(default_workers).max(1);
+        let pseudonym = ["bearward-", &format!("{:08x}", fastrand::u32(..))].concat();
+        let ips: Vec<_> = sockets.iter().map(Bound::ip).collect();
+        for number in 0..workers {
+            let traffic = WorkerTraffic::new(listeners);
+            let desk = plane.start_worker(number, limits, &traffic, {
+                let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
+                let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
+                let max_active = MAX_ACTIVE.div_ceil(workers);
+                move |counters, header_bytes| {
+                    let identity = Rc::new(Identity::new(clock, &pseudonym));
+                    let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
+                    Worker { sites, pools, counters, header_bytes }
+                }
+            })?;
+            plane.desks.push(desk);
+            plane.traffic.push(traffic);
+        }
+        plane.start_acceptor(sockets, limits.connections)?;
+        Ok(plane)
     }
 }
 
@@ -231,18 +263,9 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
 }
 
-fn prepare(
-    listener: &ListenerConfig,
-    credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
-) -> Result<Vec<Prepared>, ListenerError> {
+/// What can be wrong with a listener's upstreams, tried before anything is bound.
+fn upstream_tls(listener: &ListenerConfig) -> Result<Vec<Option<TlsClient>>, ListenerError> {
     let one = |route: &RouteConfig| {
-        let credential = credential(route);
-        if let Some(bound) = &credential
-            && *bound.origin() != route.upstream.origin
-        {
-            let (credential, route) = (bound.name().clone(), route.name.clone());
-            return Err(ListenerError::Binding { credential, route });
-        }
         let tls = TlsClient::try_new(&route.upstream).map_err(|error| ListenerError::Tls {
             listener: listener.name.clone(),
             route: route.name.clone(),
@@ -256,9 +279,27 @@ fn prepare(
                 reason,
             }
         })?;
-        Ok(Prepared { config: route.clone(), tls, credential })
+        Ok(tls)
     };
     listener.routes.iter().map(one).collect()
+}
+
+fn prepare(
+    listener: &ListenerConfig,
+    tls: Vec<Option<TlsClient>>,
+    credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+) -> Result<Vec<Prepared>, ListenerError> {
+    let one = |(route, tls): (&RouteConfig, Option<TlsClient>)| {
+        let credential = credential(route);
+        if let Some(bound) = &credential
+            && *bound.origin() != route.upstream.origin
+        {
+            let (credential, route) = (bound.name().clone(), route.name.clone());
+            return Err(ListenerError::Binding { credential, route });
+        }
+        Ok(Prepared { config: route.clone(), tls, credential })
+    };
+    listener.routes.iter().zip(tls).map(one).collect()
 }
 
 type Pools = Vec<Rc<Pool<crate::proxy::RequestBody>>>;

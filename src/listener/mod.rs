@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use crate::names::Name;
 use crate::route::RouteConfig;
 use crate::tls::TlsError;
-pub use data_plane::DataPlane;
+pub use data_plane::{BoundListeners, DataPlane};
 pub use snapshot::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections};
 
 /// One entry of `listeners:` with `kind: reverse`.

@@ -1,3 +1,4 @@
 //! Telemetry: logs and metrics. Bounded labels only; never a secret.
 
 pub mod counters;
+pub mod logs;
