@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::Running;
 use crate::clock::UnixTime;
-use crate::credential::refresher::{ForcedRefresh, LastError, Snapshot};
+use crate::credential::snapshot::LastError;
+use crate::credential::{ForcedRefresh, Snapshot};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Serialize)]
@@ -143,8 +144,8 @@ pub fn status_of(running: &Running) -> Status {
                 name: route.name.to_string(),
                 upstream: route.upstream.clone(),
                 credential: route.credential.as_ref().map(ToString::to_string),
-                requests: route.requests,
-                errors: route.errors,
+                requests: route.traffic.requests,
+                errors: route.traffic.errors,
             })
             .collect(),
     }

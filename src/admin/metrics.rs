@@ -10,10 +10,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Running;
-use crate::credential::State;
-use crate::credential::refresher::Snapshot;
-use crate::listener::DataSnapshot;
-use crate::telemetry::counters::Histogram;
+use crate::credential::snapshot::{Counts, DURATION_BOUNDS};
+use crate::credential::{Snapshot, State};
+use crate::listener::{DataSnapshot, RouteSnapshot};
+use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, HistogramSnapshot};
 
 /// Prometheus and every OpenMetrics parser read it.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -85,22 +85,42 @@ impl Family<'_, '_> {
 
     fn histograms<'l, const N: usize>(
         self,
-        samples: impl IntoIterator<Item = ([(&'static str, &'l str); N], &'l Histogram)>,
+        samples: impl IntoIterator<Item = ([(&'static str, &'l str); N], Buckets)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
-        for (labels, histogram) in samples {
+        for (labels, Buckets { sum, counts }) in samples {
             let labels: &Labels<'_> = &labels;
-            let buckets = histogram.buckets();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                histogram.sum_seconds(),
-                count,
-                &buckets,
-                None,
-            )?;
+            let count = counts.iter().map(|(_, count)| count).sum();
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &counts, None)?;
         }
         Ok(())
     }
+}
+
+/// A histogram as the encoder wants it: upper bounds in seconds with their own counts.
+struct Buckets {
+    sum: f64,
+    counts: Vec<(f64, u64)>,
+}
+
+impl From<&HistogramSnapshot> for Buckets {
+    fn from(histogram: &HistogramSnapshot) -> Self {
+        let bounds = BUCKET_BOUNDS_MICROS.iter().map(|micros| whole(*micros) / 1e6).chain([f64::MAX]);
+        Self { sum: whole(histogram.sum_micros) / 1e6, counts: bounds.zip(histogram.buckets).collect() }
+    }
+}
+
+impl From<&Counts> for Buckets {
+    fn from(counts: &Counts) -> Self {
+        let bounds = DURATION_BOUNDS.into_iter().chain([f64::MAX]);
+        Self { sum: counts.duration_sum, counts: bounds.zip(counts.durations).collect() }
+    }
+}
+
+const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn labels_of(route: &RouteSnapshot) -> [(&'static str, &str); 2] {
+    [("listener", route.listener.as_str()), ("route", route.name.as_str())]
 }
 
 impl Collector for Scrape {
@@ -124,42 +144,46 @@ fn family<'e, 'a>(
 impl Scrape {
     fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let routes = &self.data.routes;
+        let unrouted =
+            self.data.listeners.iter().map(|listener| (listener.name.as_str(), "", &listener.unrouted));
+        let all = routes.iter().map(|route| (route.listener.as_str(), route.name.as_str(), &route.traffic));
         family(
             encoder,
             "bearward_requests",
-            "Requests answered, by the class of the status sent to the client.",
+            "Requests answered, by the class of the status sent to the client; those that no route took have an empty route.",
         )
-        .counters(routes.iter().flat_map(|route| {
-            route.by_class.iter().map(|(class, count)| {
-                (
-                    [
-                        ("listener", route.listener.as_str()),
-                        ("route", route.name.as_str()),
-                        ("code_class", *class),
-                    ],
-                    *count,
-                )
+        .counters(all.chain(unrouted).flat_map(|(listener, route, traffic)| {
+            CODE_CLASSES.iter().zip(traffic.code_classes).map(move |(class, count)| {
+                ([("listener", listener), ("route", route), ("code_class", *class)], count)
             })
         }))?;
         family(
             encoder,
-            "bearward_request_duration_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "bearward_request_errors",
+            "Requests that could not be forwarded, or whose answer broke off.",
         )
-        .histograms(routes.iter().map(|route| {
-            ([("listener", route.listener.as_str()), ("route", route.name.as_str())], &route.request_duration)
-        }))?;
+        .counters(routes.iter().map(|route| (labels_of(route), route.traffic.errors)))?;
+        family(encoder, "bearward_refused_heads", "Request heads that were no HTTP, or too large.")
+            .counters(
+                self.data
+                    .listeners
+                    .iter()
+                    .map(|listener| ([("listener", listener.name.as_str())], listener.refused_heads)),
+            )?;
+        family(
+            encoder,
+            "bearward_request_duration_seconds",
+            "Seconds from the first byte of a request to the last of its answer.",
+        )
+        .histograms(routes.iter().map(|route| (labels_of(route), Buckets::from(&route.traffic.duration))))?;
         family(
             encoder,
             "bearward_upstream_duration_seconds",
-            "Seconds from a request sent to the head of the upstream's answer.",
+            "Seconds from a request handed to an upstream connection to the head of the answer.",
         )
-        .histograms(routes.iter().map(|route| {
-            (
-                [("listener", route.listener.as_str()), ("route", route.name.as_str())],
-                &route.upstream_duration,
-            )
-        }))
+        .histograms(
+            routes.iter().map(|route| (labels_of(route), Buckets::from(&route.traffic.upstream_duration))),
+        )
     }
 
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -169,9 +193,10 @@ impl Scrape {
                 .iter()
                 .map(|listener| ([("listener", listener.name.as_str())], whole(listener.connections))),
         )?;
+        let upstream = self.data.upstream_connections;
         family(encoder, "bearward_upstream_connections", "Open upstream connections.").gauges([
-            ([("state", "active")], whole(self.data.upstream_active)),
-            ([("state", "idle")], whole(self.data.upstream_idle)),
+            ([("state", "active")], whole(upstream.active)),
+            ([("state", "idle")], whole(upstream.idle)),
         ])
     }
 
@@ -221,19 +246,19 @@ impl Scrape {
         let credentials = &self.credentials;
         family(encoder, "bearward_refresh", "Token requests, by outcome.").counters(
             credentials.iter().flat_map(|credential| {
-                credential.outcomes.iter().map(|(outcome, count)| {
-                    ([("credential", credential.name.as_str()), ("outcome", *outcome)], *count)
+                credential.counts.outcomes().map(|(outcome, count)| {
+                    ([("credential", credential.name.as_str()), ("outcome", outcome)], count)
                 })
             }),
         )?;
         family(encoder, "bearward_refresh_duration_seconds", "Seconds that a token request took.")
             .histograms(credentials.iter().map(|credential| {
-                ([("credential", credential.name.as_str())], &credential.refresh_duration)
+                ([("credential", credential.name.as_str())], Buckets::from(&credential.counts))
             }))?;
         family(encoder, "bearward_store_errors", "Failures of the token store.").counters(
-            credentials
-                .iter()
-                .map(|credential| ([("credential", credential.name.as_str())], credential.store_errors)),
+            credentials.iter().map(|credential| {
+                ([("credential", credential.name.as_str())], credential.counts.store_errors)
+            }),
         )
     }
 
@@ -242,8 +267,13 @@ impl Scrape {
             .gauges([([("version", env!("CARGO_PKG_VERSION"))], 1.0)])?;
         family(encoder, "process_start_time_seconds", "When the process was ready, in Unix seconds.")
             .gauges([([], self.start_seconds)])?;
-        family(encoder, "process_cpu_seconds", "User and system CPU time, in seconds.")
-            .gauges([([("mode", "user")], self.process.user), ([("mode", "system")], self.process.system)])?;
+        let mut metric = encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "User and system CPU time, in seconds.",
+            None,
+            MetricType::Counter,
+        )?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&self.process.cpu, None)?;
         family(encoder, "process_resident_memory_bytes", "Resident memory.")
             .gauges([([], self.process.resident)])?;
         family(encoder, "process_open_fds", "Open file descriptors.").gauges([([], self.process.descriptors)])
@@ -263,8 +293,7 @@ fn millis_as_seconds(millis: i64) -> f64 {
 /// What the kernel accounts to this process.
 #[derive(Debug, Default)]
 struct Process {
-    user: f64,
-    system: f64,
+    cpu: f64,
     resident: f64,
     descriptors: f64,
 }
@@ -285,8 +314,7 @@ impl Process {
         let descriptors =
             std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
         Self {
-            user: field(11) / ticks,
-            system: field(12) / ticks,
+            cpu: (field(11) + field(12)) / ticks,
             resident: field(21) * page,
             descriptors: whole(descriptors as u64),
         }

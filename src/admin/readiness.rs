@@ -6,8 +6,7 @@
 use std::fmt::Write as _;
 
 use super::Running;
-use crate::credential::State;
-use crate::credential::refresher::Snapshot;
+use crate::credential::{Snapshot, State};
 
 /// The answer to `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod admin_client;
+pub mod admin_client;
 pub mod check;
 mod live;
-mod refresh;
-mod run;
+pub mod refresh;
+pub mod run;
 pub mod schema;
-mod status;
+pub mod status;
 
 /// Exit codes, the same for all commands.
 pub mod exit {
