@@ -76,6 +76,7 @@ impl Task {
     /// Makes a stored record this task's own view.
     pub(super) fn take_over(&mut self, stored: Option<Record>, first: bool) {
         let was_there = stored.is_some();
+        let ours = stored.clone().filter(|stored| stored.identity == self.wanted.identity);
         let Reconciled { record, new_family, .. } = seed::reconcile(stored, &self.wanted, self.seed.as_ref());
         let before = self.record.take();
         let other_refresh_token =
@@ -96,7 +97,7 @@ impl Task {
                 );
             }
         }
-        self.record = was_there.then_some(record);
+        self.record = ours;
     }
 
     fn phase_after(&mut self, record: &Record, first: bool, news: bool, new_family: bool) -> Phase {

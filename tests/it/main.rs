@@ -10,6 +10,8 @@ mod lifecycle;
 mod lifecycle_answers;
 mod lifecycle_doubt;
 mod lifecycle_failures;
+mod lifecycle_seeds;
+mod lifecycle_store;
 mod lifecycle_time;
 mod proxy_messages;
 mod proxy_reverse;
