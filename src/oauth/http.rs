@@ -72,7 +72,9 @@ impl HttpSettings {
             .connect_timeout(self.connect_timeout)
             .user_agent(concat!("bearward/", env!("CARGO_PKG_VERSION")));
         if let Some(proxy) = &self.proxy {
-            let proxy = reqwest::Proxy::all(proxy.as_str()).map_err(|_| {
+            let known = matches!(proxy.scheme(), "http" | "https");
+            let proxy = known.then(|| reqwest::Proxy::all(proxy.as_str()).ok()).flatten();
+            let proxy = proxy.ok_or_else(|| {
                 SetupError::Http("outbound_proxy: not the URL of a proxy (http://host:port)".into())
             })?;
             builder = builder.proxy(proxy);

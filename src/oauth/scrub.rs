@@ -22,16 +22,14 @@ pub(super) struct Scrubber {
 impl Scrubber {
     /// Adds a secret that is about to be sent, as it is and as it stands in a form body.
     pub(super) fn add(&mut self, secret: &str) {
-        if secret.is_empty() {
-            return;
-        }
         for shape in [
             secret.to_owned(),
+            plain(secret),
             form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
             percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string(),
         ] {
             let shape = Secret::new(shape);
-            if !self.sent.contains(&shape) {
+            if !shape.is_empty() && !self.sent.contains(&shape) {
                 self.sent.push(shape);
             }
         }
@@ -72,6 +70,11 @@ impl Scrubber {
         }
         without_token_like_runs(&plain)
     }
+}
+
+/// One line without anything that is not seen.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !is_hidden(*c)).collect()
 }
 
 /// Controls, and the format characters that reorder or hide text on a terminal.
@@ -125,5 +128,23 @@ mod tests {
         assert_eq!(scrubber.description(&"é".repeat(300)).expect("text").chars().count(), 201);
         assert_eq!(scrubber.code("invalid_grant\n"), "invalid_grant");
         assert_eq!(scrubber.code("rt-1"), "[removed]");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_secret_of_any_shape_survives_in_any_text(
+            secret in "[a-zA-Z0-9 \t+/%&é\u{200b}-]{12,40}",
+            before in "\\PC{0,60}",
+            after in ".{0,300}",
+        ) {
+            let mut scrubber = Scrubber::default();
+            scrubber.add(&secret);
+            let text = format!("{before}{secret}{after}");
+            for shown in [scrubber.description(&text).unwrap_or_default(), scrubber.code(&text)] {
+                proptest::prop_assert!(!shown.contains(&secret) && !shown.contains(&plain(&secret)), "{shown:?}");
+                proptest::prop_assert!(shown.chars().count() <= MAX_DESCRIPTION + 1);
+                proptest::prop_assert!(!shown.chars().any(char::is_control));
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod lifecycle_failures;
 mod lifecycle_seeds;
 mod lifecycle_store;
 mod lifecycle_time;
+mod oauth;
 mod proxy_messages;
 mod proxy_reverse;
 mod proxy_rig;

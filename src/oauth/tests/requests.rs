@@ -192,6 +192,8 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
         );
     }
     check(&|c| c.tls.ca = Some("/no/such/ca.pem".into()), "/no/such/ca.pem: no such file");
+    let socks = |c: &mut OAuthConfig| c.outbound_proxy = Some("socks5://proxy:1080".parse().expect("url"));
+    check(&socks, "outbound_proxy: not the URL of a proxy (http://host:port)");
     let proxied = |c: &mut OAuthConfig| {
         c.tls.server_name = Some("idp.internal".into());
         c.outbound_proxy = Some("http://proxy:3128".parse().expect("url"));
