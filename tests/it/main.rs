@@ -21,3 +21,4 @@ mod proxy_theft;
 mod real_servers;
 mod store;
 mod store_faults;
+mod store_life;

@@ -200,7 +200,7 @@ fn cpu_time() -> Duration {
 }
 
 #[tokio::test]
-async fn a_writer_killed_at_any_moment_leaves_the_old_or_the_new_record_whole() {
+async fn case_40_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_record_whole() {
     let folder = tempfile::tempdir().expect("tempdir");
     let place = folder.path().join("state");
     let mut last = 0;
@@ -236,7 +236,7 @@ async fn a_writer_killed_at_any_moment_leaves_the_old_or_the_new_record_whole() 
 }
 
 #[tokio::test]
-async fn two_processes_that_race_lose_no_update() {
+async fn case_46_two_processes_that_race_lose_no_update() {
     let folder = tempfile::tempdir().expect("tempdir");
     let place = folder.path().join("state");
     let mut players = [Player::start("race", &place), Player::start("race", &place)];
@@ -252,7 +252,7 @@ async fn two_processes_that_race_lose_no_update() {
 }
 
 #[tokio::test]
-async fn a_stopped_holder_keeps_its_lease_until_it_ends() {
+async fn case_78_a_stopped_holder_keeps_its_lease_until_it_ends() {
     let folder = tempfile::tempdir().expect("tempdir");
     let place = folder.path().join("state");
     let store = open(&place).await;
@@ -279,7 +279,7 @@ async fn a_stopped_holder_keeps_its_lease_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_watcher_hears_of_another_process_within_a_second() {
+async fn case_44_a_watcher_hears_of_another_process_within_a_second() {
     let folder = tempfile::tempdir().expect("tempdir");
     let place = folder.path().join("state");
     let store = open(&place).await;

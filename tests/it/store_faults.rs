@@ -78,7 +78,7 @@ fn record_file(place: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_full_disk_keeps_the_old_record_and_takes_the_new_one_when_there_is_room() {
+async fn case_41_a_full_disk_keeps_the_old_record_and_takes_the_new_one_when_there_is_room() {
     let mount = Mount::new();
     let place = mount.place();
     let store = open(&place).await;
@@ -179,7 +179,7 @@ pub(crate) async fn suffer_lost_permissions(place: &Path) {
 }
 
 #[tokio::test]
-async fn group_bits_are_mended_and_bits_for_others_refused() {
+async fn case_64_group_bits_are_mended_and_bits_for_others_refused() {
     let (_folder, place) = place_with("t", &[]).await;
     let file = record_file(&place);
     for loose in [&place, &file] {
@@ -212,7 +212,7 @@ async fn a_record_that_others_can_read_is_refused_to_readers_and_mended_by_the_n
 }
 
 #[tokio::test]
-async fn foreign_owners_are_refused() {
+async fn case_64_foreign_owners_are_refused() {
     let (_folder, place) = place_with("t", &[]).await;
     for (path, what) in [(place.clone(), "directory"), (record_file(&place), "file")] {
         run("chown", &["1234"], &path);
@@ -374,7 +374,7 @@ async fn records_take_the_first_key_at_their_next_write() {
 }
 
 #[tokio::test]
-async fn a_lease_whose_lock_file_was_removed_or_replaced_writes_nothing() {
+async fn case_45_a_lease_whose_lock_file_was_removed_or_replaced_writes_nothing() {
     let (_folder, place) = place_with("t", &[]).await;
     let store = open(&place).await;
     let lock = place.join("primavera.lock");
