@@ -14,6 +14,7 @@ pub mod refresh;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod try_it;
 
 /// Exit codes, the same for all commands.
 pub mod exit {
@@ -45,6 +46,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Shows the whole thing on this machine, without an account: authorization server, API and proxy
+    Try(try_it::Arguments),
     /// Runs the proxy
     Run(run::Arguments),
     /// Validates a configuration and reports all of its problems; redeems nothing
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = match arguments.command {
+        Command::Try(arguments) => try_it::try_it(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check { config, live } => return check::check(config.config.as_deref(), live),
         Command::Status(arguments) => status::status(&arguments),

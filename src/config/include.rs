@@ -2,6 +2,7 @@
 //!
 //! Owns: reading files, and the patterns that name them. Includes do not nest.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::blocks::Included;
@@ -20,10 +21,12 @@ pub(super) fn read_file(path: &Path) -> Result<String, String> {
     if metadata.is_dir() {
         return Err("it is a directory".into());
     }
-    if metadata.len() > MAX_FILE_BYTES {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| plain(&error))?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| plain(&error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err("it is larger than 4 MiB".into());
     }
-    let bytes = std::fs::read(path).map_err(|error| plain(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();

@@ -30,7 +30,7 @@ use crate::store::StoreConfig;
 use context::Cx;
 pub use problem::Rendered;
 use problem::Severity;
-pub use reference::{reference, schema};
+pub use reference::{reference, schema, schema_text};
 use source::Source;
 
 /// A whole, valid configuration.

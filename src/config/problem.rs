@@ -3,6 +3,7 @@
 //! Owns: their order, their deduplication and their rendering. Never shows a secret: lines come masked.
 
 use std::fmt;
+use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -54,35 +55,47 @@ impl Problem {
         self
     }
 
+    /// The lines to show, the problem's own first.
+    fn places<'p>(&'p self, sources: &'p [Source], masks: &[Span]) -> Vec<Place<'p>> {
+        let mut places: Vec<Place<'p>> = Vec::new();
+        let own = self.span.iter().map(|span| (*span, self.label.as_str(), AnnotationKind::Primary));
+        let related =
+            self.related.iter().map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
+        for (span, label, kind) in own.chain(related) {
+            let Some(source) = sources.get(span.file) else { continue };
+            let line = source.shown_line(span, masks);
+            let mark = (line.range.clone(), label, kind);
+            let same =
+                places.iter_mut().find(|place| place.name == source.name && place.line.number == line.number);
+            match same {
+                Some(place) => place.marks.push(mark),
+                None => places.push(Place { name: &source.name, line, marks: vec![mark] }),
+            }
+        }
+        places
+    }
+
     fn render(&self, sources: &[Source], masks: &[Span], renderer: &Renderer) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let places: Vec<(&Source, ShownLine, &str, bool)> = self
-            .span
-            .iter()
-            .map(|span| (*span, self.label.as_str(), true))
-            .chain(self.related.iter().map(|(span, label)| (*span, label.as_str(), false)))
-            .filter_map(|(span, label, primary)| {
-                let source = sources.get(span.file)?;
-                Some((source, source.shown_line(span, masks), label, primary))
-            })
-            .collect();
+        let places = self.places(sources, masks);
         let mut group = Group::with_title(level.primary_title(clean(&self.title)));
-        for (source, line, label, primary) in &places {
-            let kind = if *primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let mut annotation = kind.span(line.range.clone());
-            if !label.is_empty() {
-                annotation = annotation.label(clean(label));
-            }
-            let snippet = Snippet::source(line.text.as_str()).line_start(line.number).annotation(annotation);
+        for place in &places {
+            let annotations = place.marks.iter().map(|(range, label, kind)| {
+                let annotation = kind.span(range.clone());
+                if label.is_empty() { annotation } else { annotation.label(clean(label)) }
+            });
+            let line = &place.line;
+            let snippet =
+                Snippet::source(line.text.as_str()).line_start(line.number).annotations(annotations);
             // The renderer counts columns in the line that it shows, which a mask may have shortened.
             let is_exact = line.text[..line.range.start].chars().count() + 1 == line.column;
             group = if is_exact {
-                group.element(snippet.path(source.name.as_str()))
+                group.element(snippet.path(place.name))
             } else {
-                let origin = annotate_snippets::Origin::path(source.name.as_str());
+                let origin = annotate_snippets::Origin::path(place.name);
                 group.element(origin.line(line.number).char_column(line.column)).element(snippet)
             };
         }
@@ -91,6 +104,13 @@ impl Problem {
         }
         renderer.render(&[group])
     }
+}
+
+/// A line with all that is marked on it.
+struct Place<'p> {
+    name: &'p str,
+    line: ShownLine,
+    marks: Vec<(Range<usize>, &'p str, AnnotationKind)>,
 }
 
 /// Control characters have no business on a terminal.

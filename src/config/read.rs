@@ -206,9 +206,10 @@ impl<T: Read> Read for OneOrMany<T> {
     }
 }
 
-/// A mapping from names of the user's choice, in the order of the text.
+/// A mapping from names of the user's choice, in the order of the text; and the names whose values could not
+/// be read.
 #[derive(Debug, Clone)]
-pub(super) struct Named<T>(pub(super) Vec<(At<String>, At<T>)>);
+pub(super) struct Named<T>(pub(super) Vec<(At<String>, At<T>)>, pub(super) Vec<String>);
 
 impl<T: Read> Read for Named<T> {
     fn schema(definitions: &mut Definitions) -> Value {
@@ -220,11 +221,14 @@ impl<T: Read> Read for Named<T> {
             wrong_type(node, "a mapping of names", cx);
             return None;
         };
-        let pairs = entries.iter().filter_map(|entry| {
-            let key = At { value: entry.key.clone(), span: entry.key_span };
-            at(&entry.value, cx).map(|value| (key, value))
-        });
-        Some(Self(pairs.collect()))
+        let mut named = Self(Vec::new(), Vec::new());
+        for entry in entries {
+            match at(&entry.value, cx) {
+                Some(value) => named.0.push((At { value: entry.key.clone(), span: entry.key_span }, value)),
+                None => named.1.push(entry.key.clone()),
+            }
+        }
+        Some(named)
     }
 }
 
@@ -272,7 +276,9 @@ pub(super) trait Block: Read {
 /// Opens a block: checks that the node is a mapping and that its keys are known.
 pub(super) fn open<B: Block>(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
     let Kind::Map(entries) = &node.kind else {
-        let names: Vec<_> = B::fields().iter().map(|field| format!("`{}`", field.key)).collect();
+        let mut fields = B::fields();
+        fields.sort_by_key(|field| !matches!(field.need, Need::Required));
+        let names: Vec<_> = fields.iter().map(|field| format!("`{}`", field.key)).collect();
         if let Kind::Scalar(_) = node.kind {
             redact::mask_all(node, cx);
         }
@@ -300,8 +306,8 @@ pub(super) fn open<B: Block>(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
 pub(super) fn unknown_key(block: &str, keys: &[&str], key: &str, span: Span, cx: &mut Cx<'_>) {
     let shown = redact::shown_key(key);
     if later::is_known_key(block, key) {
-        cx.error(span, format!("the key {shown} of `{block}` is not supported by this version"))
-            .label("unknown key")
+        cx.error(span, format!("unknown key {shown} in `{block}`"))
+            .label("not supported by this version")
             .hint("remove it");
         return;
     }
@@ -330,7 +336,11 @@ pub(super) fn nearest<'c>(text: &str, candidates: &[&'c str]) -> Option<&'c str>
         .map(|(_, candidate)| candidate)
         .or_else(|| {
             let joined = |text: &str| text.replace('_', "");
-            candidates.iter().copied().find(|candidate| joined(candidate) == joined(&text))
+            let begins = |candidate: &str| text.len() >= 3 && plain(candidate).starts_with(&text);
+            candidates
+                .iter()
+                .copied()
+                .find(|candidate| joined(candidate) == joined(&text) || begins(candidate))
         })
 }
 

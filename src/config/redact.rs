@@ -30,11 +30,26 @@ const SECRET_KEYS: &[&str] = &[
     "cookie",
 ];
 
-/// How a key is named in a message. A key with a colon in it is most often `key:value` without the space.
+/// How a key is named in a message. A key that is more than a word is most often `key:value` without the space,
+/// or another slip that made a value part of it.
 pub(super) fn shown_key(key: &str) -> String {
-    match key.split_once(':') {
-        Some((name, _)) => format!("`{}:…`", shorten(name)),
+    match value_in_key(key) {
+        Some(at) => format!("`{}…`", shorten(&key[..at])),
         None => format!("`{}`", shorten(key)),
+    }
+}
+
+/// Where in a key a value may have slipped in.
+fn value_in_key(key: &str) -> Option<usize> {
+    let word = key.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))?;
+    let slipped = key.contains([':', '"', '\'', '=']) || looks_secret(&key[..word]);
+    slipped.then_some(word)
+}
+
+/// The part of a key's span that is never shown.
+fn mask_key(key: &str, span: Span, cx: &mut Cx<'_>) {
+    if let Some(at) = value_in_key(key) {
+        cx.masks.push(Span::new(span.file, (span.start + at).min(span.end), span.end));
     }
 }
 
@@ -72,9 +87,7 @@ pub(super) fn mask_all(node: &Node, cx: &mut Cx<'_>) {
         Kind::List(items) => items.iter().for_each(|item| mask_all(item, cx)),
         Kind::Map(entries) => {
             for entry in entries {
-                if entry.key.contains(':') {
-                    cx.masks.push(entry.key_span);
-                }
+                mask_key(&entry.key, entry.key_span, cx);
                 mask_all(&entry.value, cx);
             }
         }
@@ -92,10 +105,7 @@ pub(super) fn mask_by_name(node: &Node, cx: &mut Cx<'_>) {
         Kind::List(items) => items.iter().for_each(|item| mask_by_name(item, cx)),
         Kind::Map(entries) => {
             for entry in entries {
-                if let Some((name, _)) = entry.key.split_once(':') {
-                    let start = (entry.key_span.start + name.len() + 1).min(entry.key_span.end);
-                    cx.masks.push(Span::new(entry.key_span.file, start, entry.key_span.end));
-                }
+                mask_key(&entry.key, entry.key_span, cx);
                 let is_secret = looks_secret(&entry.key);
                 match &entry.value.kind {
                     Kind::Scalar(scalar) if is_secret && !is_duration(&scalar.text) => {
@@ -123,11 +133,12 @@ fn is_duration(text: &str) -> bool {
     text.len() <= 8 && unit.len() < text.len() && matches!(unit, "ms" | "s" | "m" | "h" | "d")
 }
 
-/// Masks by lines where the structure is not known: what follows a key that looks secret, and every
-/// deeper line below it.
+/// Masks by lines where the structure is not known: quoted text, what follows a key that looks secret, every
+/// deeper line below it, and the values in braces that it opened and that were not closed.
 pub(super) fn mask_lexically(text: &str, file: usize) -> Vec<Span> {
     let mut masks = Vec::new();
     let mut hidden_below: Option<usize> = None;
+    let mut open = 0_usize;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let content = line.trim_end_matches(['\n', '\r']);
@@ -135,13 +146,21 @@ pub(super) fn mask_lexically(text: &str, file: usize) -> Vec<Span> {
         if hidden_below.is_some_and(|depth| indent <= depth && !content.trim().is_empty()) {
             hidden_below = None;
         }
-        if hidden_below.is_some() {
-            masks.push(Span::new(file, at, at + content.len()));
-        } else if let Some(from) = secret_begins(content) {
+        let secret = secret_begins(content);
+        let quoted = content.find(['"', '\'']);
+        let in_braces = if open > 0 { Some(content.find(':').map_or(0, |colon| colon + 1)) } else { None };
+        let url = if content.contains("://") && content.contains('@') { Some(0) } else { None };
+        let below = if hidden_below.is_some() { Some(0) } else { None };
+        if let Some(from) = [secret, quoted, in_braces, url, below].into_iter().flatten().min() {
             masks.push(Span::new(file, at + from, at + content.len()));
+        }
+        if secret.is_some() && hidden_below.is_none() {
             hidden_below = Some(indent);
-        } else if content.contains("://") && content.contains('@') {
-            masks.push(Span::new(file, at, at + content.len()));
+        }
+        if open > 0 || secret.is_some() {
+            let counted = &content[if open > 0 { 0 } else { secret.unwrap_or(0) }..];
+            open = (open + counted.matches(['{', '[']).count())
+                .saturating_sub(counted.matches(['}', ']']).count());
         }
         at += line.len();
     }
@@ -182,7 +201,9 @@ mod tests {
 
     #[test]
     fn a_key_without_its_space_is_shown_without_the_value() {
-        assert_eq!(shown_key("value:hunter2"), "`value:…`");
+        assert_eq!(shown_key("value:hunter2"), "`value…`");
+        assert_eq!(shown_key("value hunter2"), "`value…`");
+        assert_eq!(shown_key("bad name"), "`bad name`");
         assert_eq!(shown_key("bnid"), "`bnid`");
         assert_eq!(shown_key(&"x".repeat(100)).chars().count(), 60);
     }
@@ -191,6 +212,6 @@ mod tests {
     fn unparsed_lines_are_masked_behind_secret_keys_and_below_them() {
         let text = "a: 1\n  secret: {value: hunter2\n    more\n  b: 2\n";
         let shown: Vec<&str> = mask_lexically(text, 0).iter().map(|s| &text[s.start..s.end]).collect();
-        assert_eq!(shown, [": {value: hunter2", "    more"]);
+        assert_eq!(shown, [": {value: hunter2", "    more", " 2"]);
     }
 }

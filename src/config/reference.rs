@@ -22,6 +22,13 @@ pub fn schema() -> Value {
     Value::Object(root)
 }
 
+/// The schema as text, as it stands in `docs/` and as `bearward schema` prints it.
+pub fn schema_text() -> String {
+    let mut text = serde_json::to_string_pretty(&schema()).expect("a schema is plain JSON");
+    text.push('\n');
+    text
+}
+
 /// The reference of the configuration in Markdown.
 pub fn reference() -> String {
     let schema = schema();

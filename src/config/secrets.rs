@@ -48,6 +48,9 @@ impl Read for SecretSource {
             entries.iter().filter(|entry| !matches!(&*entry.key, "env" | "file" | "systemd" | "exec"))
         {
             redact::mask_all(&entry.value, cx);
+            if !is_word(&entry.key) {
+                cx.masks.push(entry.key_span);
+            }
         }
         let [entry] = entries.as_slice() else {
             let found = if entries.is_empty() { "nothing" } else { "several of them" };
@@ -69,8 +72,13 @@ impl Read for SecretSource {
     }
 }
 
+/// Whether a key may be shown: one that is no short word may be the secret itself.
+fn is_word(key: &str) -> bool {
+    key.len() <= 12 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
 fn unknown_source(key: &str, span: super::source::Span, cx: &mut Cx<'_>) {
-    let shown = redact::shown_key(key);
+    let shown = if is_word(key) { redact::shown_key(key) } else { "this key".to_owned() };
     let problem = cx.error(span, format!("{shown} is not a source of secrets"));
     let known = key.split(':').next().unwrap_or_default();
     if key.contains(':') && SOURCES.contains(&known) {

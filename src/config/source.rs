@@ -82,7 +82,7 @@ impl Source {
     ) -> (String, Range<usize>) {
         let mut hidden: Vec<Range<usize>> = masks
             .iter()
-            .filter(|mask| mask.file == file && mask.overlaps(line))
+            .filter(|mask| mask.file == file && mask.start < mask.end && mask.overlaps(line))
             .map(|mask| {
                 floor(&self.text, mask.start.max(line.start))..floor(&self.text, mask.end.min(line.end))
             })

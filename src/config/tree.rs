@@ -141,9 +141,16 @@ pub(super) fn parse(file: usize, cx: &mut Cx<'_>) -> Option<Node> {
     offsets.push(text.len());
     let parser = Parser::new_from_str(&text);
     let mut builder = Builder { parser, file, text: &text, offsets, anchors: HashMap::new(), nodes: 0, cx };
-    let node = builder.document().ok()?;
-    redact::mask_by_name(&node, cx);
-    Some(node)
+    match builder.document() {
+        Ok(node) => {
+            redact::mask_by_name(&node, cx);
+            Some(node)
+        }
+        Err(Stop) => {
+            cx.masks.extend(redact::mask_lexically(&text, file));
+            None
+        }
+    }
 }
 
 /// The problem is reported; the file cannot be read further.
@@ -173,7 +180,6 @@ impl<'a> Builder<'a, '_, '_> {
                 }
                 Some(Err(error)) => {
                     let at = self.offset(error.marker());
-                    self.cx.masks.extend(redact::mask_lexically(self.text, self.file));
                     let line_end = self.text[at..].find('\n').map_or(self.text.len(), |n| at + n);
                     let line_start = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
                     let line = &self.text[line_start..line_end];

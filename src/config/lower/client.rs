@@ -358,7 +358,10 @@ pub(super) fn check_keys(config: &OAuthConfig, block: &Credential, key: Span, cx
     let place = match (&error, is_user) {
         (SetupError::Key(_), true) => user_key.or(client_key).map(|key| key.span),
         (SetupError::Key(_), false) => client_key.map(|key| key.span),
-        (SetupError::Tls(_), _) => block.tls.as_ref().map(|tls| tls.span),
+        (SetupError::Tls(_), true) => user_key.or(client_key).map(|key| key.span),
+        (SetupError::Tls(_), false) => {
+            block.tls.as_ref().map(|tls| tls.span).or(client_key.map(|key| key.span))
+        }
         (_, true) => user.map(|user| user.span),
         (_, false) => client.map(|client| client.span),
     };

@@ -7,6 +7,7 @@ use super::{client, route, secret};
 use crate::config::blocks::File;
 use crate::config::blocks::credential::{Credential, GrantName};
 use crate::config::context::Cx;
+use crate::config::problem::Severity;
 use crate::config::read::{At, Parse};
 use crate::config::source::Span;
 use crate::config::values::HttpUrl;
@@ -89,7 +90,8 @@ fn credential(
     })
 }
 
-fn allowed_upstreams(name: &Name, block: &Credential, uses: &[route::RouteUse]) -> Vec<Origin> {
+/// Where the token may go.
+pub(super) fn allowed_upstreams(name: &Name, block: &Credential, uses: &[route::RouteUse]) -> Vec<Origin> {
     if let Some(allowed) = &block.allowed_upstreams {
         return allowed.value.iter().map(|origin| origin.value.clone()).collect();
     }
@@ -109,17 +111,18 @@ fn oauth(
     proxy: Option<&url::Url>,
     cx: &mut Cx<'_>,
 ) -> Option<OAuthConfig> {
-    let grant_name = block.grant.as_ref()?;
-    let is_static = grant_name.value == GrantName::Static;
+    let is_static = block.grant.as_ref().is_some_and(|grant| grant.value == GrantName::Static);
     let before = cx.problems.len();
-    misplaced(block, grant_name, cx);
+    if let Some(grant) = &block.grant {
+        misplaced(block, grant, cx);
+    }
     let endpoint = endpoint(name, key, block, is_static, cx);
     let client = if is_static {
         Some((String::new(), ClientAuth::None))
     } else {
         client::client(name, key, block, cx)
     };
-    let grant = grant(name, block, grant_name, cx);
+    let grant = block.grant.as_ref().and_then(|grant| self::grant(name, block, grant, cx));
     let tls = match &block.tls {
         Some(tls) => route::tls(tls, cx),
         None => Some(TlsClientConfig::default()),
@@ -147,7 +150,7 @@ fn oauth(
         connect_timeout: CONNECT_TIMEOUT,
         request_timeout: REQUEST_TIMEOUT,
     };
-    if cx.problems.len() == before {
+    if cx.problems[before..].iter().all(|problem| problem.severity != Severity::Error) {
         client::check_keys(&config, block, key, cx);
     }
     Some(config)

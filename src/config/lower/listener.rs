@@ -79,7 +79,7 @@ fn check_exposure(block: &Listener, bind: &At<BindAddress>, cx: &mut Cx<'_>) {
     if address.ip().to_canonical().is_loopback() || allowed.value {
         return;
     }
-    cx.error(bind.span, "whoever reaches this address could use the credentials of its routes")
+    cx.error(bind.span, format!("whoever reaches {address} could use the credentials of its routes"))
         .label("not a loopback address")
         .hint(format!(
             "bind to `127.0.0.1:{}`, or say `allow_unauthenticated: true` if the network lets in only those who may",

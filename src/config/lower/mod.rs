@@ -12,16 +12,16 @@ mod store;
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::blocks::credential::Credential;
 use super::blocks::{Admin, File};
 use super::context::Cx;
 use super::problem::Severity;
 use super::read::At;
 use super::source::Span;
 use super::{AdminConfig, Config, LogConfig, LogFormat};
-use crate::credential::{BindingError, CredentialConfig, binding};
+use crate::credential::{BindingError, binding};
 use crate::listener::{BindAddress, Limits};
 use crate::names::Name;
-use crate::origin::Origin;
 pub(super) use route::RouteUse;
 
 /// Makes the whole configuration.
@@ -30,7 +30,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let mut uses = Vec::new();
     let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
-    check_uses(file, &credentials, &uses, cx);
+    check_uses(file, &uses, cx);
     let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
     let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());
     let store = store::store(file, &credentials, cx);
@@ -173,47 +173,47 @@ fn clash(one: &BindAddress, other: &BindAddress) -> bool {
 }
 
 /// A route names a credential that exists and that may go to its upstream.
-fn check_uses(file: &File, credentials: &[CredentialConfig], uses: &[RouteUse], cx: &mut Cx<'_>) {
-    let configured: Vec<&str> = file
-        .credentials
-        .iter()
-        .flat_map(|credentials| &credentials.value.0)
-        .map(|(name, _)| name.value.as_str())
-        .collect();
+fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
+    let configured: &[(At<String>, At<Credential>)] =
+        file.credentials.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
     for used in uses {
         let name: &Name = &used.credential.value;
-        if !configured.contains(&name.as_str()) {
-            if file.credentials.is_none() && cx.has_errors() {
-                continue;
-            }
-            let problem = cx.error(used.credential.span, format!("there is no credential `{name}`"));
-            match super::read::nearest(name.as_str(), &configured) {
-                Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                None if configured.is_empty() => problem.hint("`credentials:` has none"),
-                None => problem.hint(format!("there are: `{}`", configured.join("`, `"))),
-            };
-        } else if let Some(credential) = credentials.iter().find(|credential| credential.name == *name) {
-            check_use(used, &credential.allowed_upstreams, file, cx);
+        if let Some((_, block)) = configured.iter().find(|(key, _)| key.value == name.as_str()) {
+            check_use(used, &block.value, uses, cx);
+            continue;
         }
+        // What could not be read is reported where it stands.
+        let unreadable = match &file.credentials {
+            Some(named) => named.value.1.iter().any(|key| key == name.as_str()),
+            None => cx.has_errors(),
+        };
+        if unreadable {
+            continue;
+        }
+        let names: Vec<&str> = configured.iter().map(|(key, _)| key.value.as_str()).collect();
+        let problem = cx.error(used.credential.span, format!("there is no credential `{name}`"));
+        match super::read::nearest(name.as_str(), &names) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None if names.is_empty() => problem.hint("`credentials:` has none"),
+            None => problem.hint(format!("there are: `{}`", names.join("`, `"))),
+        };
     }
 }
 
-fn check_use(used: &RouteUse, allowed: &[Origin], file: &File, cx: &mut Cx<'_>) {
+fn check_use(used: &RouteUse, block: &Credential, uses: &[RouteUse], cx: &mut Cx<'_>) {
     let name = &used.credential.value;
     let origin = &used.origin;
-    match binding::check(name, allowed, &origin.value, used.allow_plaintext) {
+    let allowed = credential::allowed_upstreams(name, block, uses);
+    match binding::check(name, &allowed, &origin.value, used.allow_plaintext) {
         Ok(()) => {}
         Err(BindingError::NotAllowed { allowed, .. }) => {
-            let list = file
-                .credentials
-                .iter()
-                .flat_map(|credentials| &credentials.value.0)
-                .find(|(key, _)| key.value == name.as_str())
-                .and_then(|(_, credential)| credential.value.allowed_upstreams.as_ref());
             let problem =
                 cx.error(origin.span, format!("the credential `{name}` is not allowed for {}", origin.value));
-            problem.label("this route's upstream").hint(format!("it may go to {allowed}"));
-            if let Some(list) = list {
+            problem.label("this route's upstream").hint(match allowed.as_str() {
+                "" => "its `allowed_upstreams` is empty".to_owned(),
+                allowed => format!("it may go to {allowed}"),
+            });
+            if let Some(list) = &block.allowed_upstreams {
                 problem.also(list.span, "its `allowed_upstreams`");
             }
         }
