@@ -75,6 +75,7 @@ impl Task {
 
     /// Makes a stored record this task's own view.
     pub(super) fn take_over(&mut self, stored: Option<Record>, first: bool) {
+        self.looked = true;
         let was_there = stored.is_some();
         let ours = stored.clone().filter(|stored| stored.identity == self.wanted.identity);
         let Reconciled { record, new_family, .. } = seed::reconcile(stored, &self.wanted, self.seed.as_ref());
@@ -311,10 +312,34 @@ impl Task {
         })
     }
 
+    /// The store answers again: what it stood in the way of is decided anew.
+    pub(super) fn store_usable(&mut self, stored: Option<&Record>) {
+        if !std::mem::take(&mut self.store_trouble) {
+            return;
+        }
+        self.failures = 0;
+        if self.last_error.as_ref().is_some_and(|error| error.class == "store") {
+            self.last_error = None;
+            self.remedy = None;
+        }
+        if matches!(self.phase, Phase::Waiting { .. } | Phase::Misconfigured { .. }) {
+            let unseen = self
+                .seed
+                .as_ref()
+                .is_some_and(|seed| !stored.is_some_and(|stored| stored.has_seen(seed.fingerprint())));
+            self.phase = match self.doubt {
+                _ if unseen => Phase::Wanted,
+                Some(_) => self.in_doubt(self.clock.boot()),
+                None => Phase::Ready,
+            };
+        }
+    }
+
     /// The store cannot be read: nothing is redeemed, what is held is served, and it is looked at again.
     pub(super) fn store_unusable(&mut self, error: &StoreError) {
         let now = self.clock.boot();
         self.failures += 1;
+        self.store_trouble = true;
         let until = match error {
             StoreError::Corrupt { .. } | StoreError::Setup(_) => now.plus(Duration::from_secs(10)),
             _ => now.plus(schedule::backoff(self.failures, Jitter::draw())),

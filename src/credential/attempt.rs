@@ -129,11 +129,12 @@ impl Task {
             self.follow().await;
             return Err(Ended::Failed("the record belongs to another identity".into()));
         }
-        if stored.is_some() && stored != self.record {
-            self.take_over(stored.clone(), self.record.is_none() && !self.tried);
-            if !self.is_due() {
-                return Err(self.overtaken());
-            }
+        self.store_usable(stored.as_ref());
+        if !self.looked || (stored.is_some() && stored != self.record) {
+            self.take_over(stored.clone(), !self.looked);
+        }
+        if !self.is_due() {
+            return Err(self.overtaken());
         }
         self.reconciled_work(lease, stored).await
     }
@@ -304,7 +305,8 @@ impl Task {
             Sending::Own => TokenRequest::Own,
         };
         let deadline = self.config.oauth.request_timeout + self.config.oauth.connect_timeout + REQUEST_MARGIN;
-        let asking = Box::pin(self.client.request(request, self.provider_now(sent)));
+        let dated = self.provider_now(sent);
+        let asking = Box::pin(self.client.request(request, dated));
         let answer = match tokio::time::timeout(deadline, asking).await {
             Ok(answer) => answer,
             Err(_) => Err(given_up()),
@@ -322,6 +324,7 @@ impl Task {
             let boot = i64::try_from(self.clock.boot().since_boot().as_millis()).unwrap_or(i64::MAX);
             self.provider_offset = Some(date.millis() - boot);
         }
+        self.skew_news = (self.provider_now(sent).millis() - dated.millis()).abs() > SKEW;
         (answer, sent)
     }
 

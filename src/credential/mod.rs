@@ -6,6 +6,7 @@
 
 mod adopt;
 mod answer;
+mod asking;
 mod attempt;
 pub mod binding;
 pub mod cell;

@@ -38,6 +38,13 @@ pub(super) fn source(config: &CredentialConfig) -> Option<&SecretSource> {
     }
 }
 
+/// Whether a wrong clock can be why the provider refuses a request.
+pub(super) fn uses_assertions(oauth: &OAuthConfig) -> bool {
+    use client_auth::ClientAuth;
+    matches!(oauth.client_auth, ClientAuth::SecretJwt { .. } | ClientAuth::PrivateKeyJwt { .. })
+        || matches!(oauth.grant, Grant::JwtBearer(crate::oauth::UserAssertion::Minted { .. }))
+}
+
 /// What the configuration wants a record to be.
 #[derive(Debug)]
 pub(super) struct Wanted {

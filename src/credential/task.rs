@@ -19,7 +19,7 @@ use super::schedule::{self, Action, TokenLife, View};
 use super::seed::{self, Wanted};
 use super::snapshot::{Board, Counts, Facts, LastError, wall_of};
 use super::state::Phase;
-use super::{CredentialConfig, ForcedRefresh, Published, State, Token, TokenCell};
+use super::{CredentialConfig, Published, State, Token, TokenCell};
 use crate::clock::{BootTime, Clock, UnixTime};
 use crate::oauth::OAuthClient;
 use crate::secret::{Fingerprint, Secret};
@@ -27,6 +27,8 @@ use crate::store::{Record, Store};
 
 /// The longest sleep: files are looked at, a suspended machine and a stepped clock are noticed.
 const TICK: Duration = Duration::from_secs(1);
+/// After an attempt that found nothing to do.
+const BREATH: Duration = Duration::from_millis(50);
 /// A wall clock that moved more than this against the boot clock was set by somebody.
 const CLOCK_STEP: i64 = 10_000;
 /// Clock steps, and upstreams that refuse every token, cost no more than this many refreshes in [`FORCED_WINDOW`].
@@ -56,8 +58,8 @@ pub(super) struct Task {
     pub(super) clock: Clock,
     stop: CancellationToken,
     board: Arc<Board>,
-    asked: mpsc::UnboundedReceiver<Asked>,
-    waiting: Vec<Asked>,
+    pub(super) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(super) waiting: Vec<Asked>,
 
     /// New at every start: tells this process's marks from those of dead ones.
     pub(super) owner: String,
@@ -84,6 +86,12 @@ pub(super) struct Task {
 
     pub(super) leader: bool,
     pub(super) tried: bool,
+    /// Whether the store was ever read.
+    pub(super) looked: bool,
+    /// The phase is the store's fault alone.
+    pub(super) store_trouble: bool,
+    /// The last answer showed that assertions were dated wrongly.
+    pub(super) skew_news: bool,
     pub(super) last_refresh_at: Option<UnixTime>,
     pub(super) last_error: Option<LastError>,
     pub(super) counts: Counts,
@@ -140,6 +148,9 @@ impl Task {
             provider_offset: None,
             leader: false,
             tried: false,
+            looked: false,
+            store_trouble: false,
+            skew_news: false,
             last_refresh_at: None,
             last_error: None,
             counts: Counts::default(),
@@ -167,8 +178,13 @@ impl Task {
                 let ended = self.attempt().await;
                 self.publish();
                 self.answer_all(&ended);
+                if matches!(ended, Ended::Nothing) {
+                    tokio::time::sleep(BREATH).await;
+                }
                 continue;
             }
+            // Nothing is due: there is nothing that readiness should wait for.
+            self.tried = true;
             self.refuse_all();
             self.wait(action, now).await;
         }
@@ -291,69 +307,6 @@ impl Task {
         }
         self.forced.push_back(now);
         true
-    }
-
-    /// Somebody asks for a refresh now.
-    fn ask(&mut self, asked: Asked) {
-        let now = self.clock.boot();
-        let too_soon = self.last_request.and_then(|last| {
-            let life = self.held.as_ref().map(|held| held.life.terms.lifetime);
-            let free = last.plus(schedule::spacing(self.config.min_interval, life));
-            (free > now).then(|| free.since(now))
-        });
-        let refused = match (self.phase, too_soon) {
-            (Phase::Dead | Phase::AwaitingLogin, _) => {
-                Some(self.remedy.clone().unwrap_or_else(|| "there is no usable refresh token".into()))
-            }
-            (Phase::InDoubt(_), _) => Some(
-                "the last token request may have been carried out: its refresh token is sent again only by the \
-                 schedule"
-                    .to_owned(),
-            ),
-            (_, Some(left)) => Some(format!(
-                "the last token request was sent a moment ago; ask again in {} s",
-                left.as_secs() + 1
-            )),
-            _ => None,
-        };
-        match refused {
-            Some(reason) => drop(asked.send(ForcedRefresh::Refused(reason))),
-            None => {
-                self.phase = Phase::Wanted;
-                self.waiting.push(asked);
-            }
-        }
-    }
-
-    fn answer_all(&mut self, ended: &Ended) {
-        let answer = match ended {
-            Ended::Refreshed(generation) => ForcedRefresh::Refreshed(*generation),
-            Ended::Failed(message) => ForcedRefresh::Failed(message.clone()),
-            Ended::Nothing => return,
-        };
-        // Whoever asked while the request was under way gets its outcome too.
-        while let Ok(asked) = self.asked.try_recv() {
-            self.waiting.push(asked);
-        }
-        for asked in self.waiting.drain(..) {
-            drop(asked.send(answer.clone()));
-        }
-    }
-
-    /// The wish was overtaken: by another process's refresh, or by a state that allows none.
-    fn refuse_all(&mut self) {
-        if self.waiting.is_empty() || self.phase == Phase::Wanted {
-            return;
-        }
-        let answer = match (&self.held, self.phase) {
-            (Some(held), Phase::Ready) => ForcedRefresh::Refreshed(held.token.generation),
-            _ => ForcedRefresh::Failed(
-                self.last_error.as_ref().map_or_else(|| "not tried".into(), |error| error.error.clone()),
-            ),
-        };
-        for asked in self.waiting.drain(..) {
-            drop(asked.send(answer.clone()));
-        }
     }
 
     pub(super) fn view(&self) -> View {

@@ -301,6 +301,24 @@ async fn a_corrupt_record_is_left_as_it_is_and_no_seed_is_redeemed() {
     world.assert_nothing_spent_twice();
 }
 
+#[tokio::test]
+async fn a_store_that_cannot_be_read_for_a_while_costs_no_token_request() {
+    let world = World::new().await;
+    world.seeded();
+    let replica = world.start(world.config()).await;
+    replica.generation(1).await;
+    let file = record_file(&world);
+    let good = std::fs::read(&file).expect("readable");
+    std::fs::write(&file, b"not a record").expect("write");
+    replica.state_is(State::Misconfigured).await;
+    replica.assert_serves(&world);
+    std::fs::write(&file, &good).expect("write");
+    world.clock.suspend(Duration::from_secs(11));
+    replica.state_is(State::Fresh).await;
+    assert!(replica.snapshot().last_error.is_none());
+    assert_eq!(world.idp.posts(), 1);
+}
+
 fn record_file(world: &World) -> std::path::PathBuf {
     let files: Vec<_> = std::fs::read_dir(world.path("state"))
         .expect("readable")

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bearward::clock::Clock;
 use bearward::credential::{Credential, State};
-use bearward::idp::{Behaviour, Fault};
+use bearward::idp::{Behaviour, Fault, VerifyingKey};
+use bearward::oauth::client_auth::AssertionClaims;
+use bearward::oauth::{Algorithm, Assertion, ClientAuth, ClientIdParam, KeyId, SigningKey};
+use bearward::secret::SecretSource;
 use bearward::shutdown::Shutdown;
 
 use crate::lifecycle::{HOUR, World, a_while};
@@ -189,18 +192,44 @@ async fn case_52_a_valid_persisted_token_costs_no_request_at_the_start() {
     assert_eq!(again.snapshot().generation, 1, "in the cell when `start` returns");
     again.assert_serves(&world);
     a_while().await;
+    assert!(again.snapshot().tried, "there is nothing to try: ready");
     assert_eq!(world.idp.posts(), 1);
     let left = again.snapshot().expires_in_seconds.expect("known");
     assert!((2990..=3000).contains(&left), "{left}");
 }
 
 #[tokio::test]
-async fn the_providers_clock_is_used_for_assertions_when_it_is_off() {
+async fn an_assertion_refused_for_its_date_is_dated_by_the_providers_clock_at_the_next_try() {
     let world =
-        World::with(Behaviour { skew_seconds: -600, access_token_lifetime: HOUR, ..Behaviour::default() })
+        World::with(Behaviour { skew_seconds: 600, access_token_lifetime: HOUR, ..Behaviour::default() })
             .await;
     world.seeded();
-    let replica = world.start(world.config()).await;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    std::fs::write(world.path("client.pem"), pair.serialize_pem()).expect("write");
+    let key = VerifyingKey::from_pem(jsonwebtoken::Algorithm::ES256, pair.public_key_pem().as_bytes());
+    let key = key.expect("a public key");
+    world.idp.change_clients(|clients| clients[0].keys.push(key));
+    let mut config = world.config();
+    config.oauth.client_auth = ClientAuth::PrivateKeyJwt {
+        assertion: Assertion {
+            key: SigningKey {
+                source: SecretSource::File(world.path("client.pem")),
+                algorithm: Algorithm::Es256,
+                key_id: KeyId::default(),
+            },
+            claims: AssertionClaims {
+                audience: vec![world.idp.token_endpoint()],
+                audience_as_list: false,
+                lifetime: Duration::from_secs(60),
+                extra: Default::default(),
+            },
+        },
+        client_id_param: ClientIdParam::Plain,
+        secret: None,
+    };
+    let replica = world.start(config).await;
+    replica.until("the refusal", |now| now.refreshes_failed == 1).await;
+    world.clock.suspend(Duration::from_secs(6));
     replica.generation(1).await;
     replica.assert_serves(&world);
     let left = replica.snapshot().expires_in_seconds.expect("known");
