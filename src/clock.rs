@@ -182,9 +182,66 @@ impl Clock {
     }
 }
 
+/// Later than this after its moment, a timer says that the process stood still.
+const STOOD_STILL: Duration = Duration::from_millis(250);
+/// What somebody who stood still is given to read what came in meanwhile.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// A deadline for an answer that may have arrived while this process was stopped (SIGSTOP, a frozen container).
+///
+/// On waking, timers are due before sockets were read, and a rotated refresh token may lie in one: whoever
+/// wakes late looks once more.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    at: tokio::time::Instant,
+    looked_again: bool,
+}
+
+impl Deadline {
+    /// At a moment on tokio's clock.
+    pub const fn at(at: tokio::time::Instant) -> Self {
+        Self { at, looked_again: false }
+    }
+
+    /// The future's output, if it comes in time.
+    pub async fn bound<F: Future>(&mut self, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let elapsed = match tokio::time::timeout_at(self.at, future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(elapsed) => elapsed,
+            };
+            let now = tokio::time::Instant::now();
+            if self.looked_again || now.saturating_duration_since(self.at) < STOOD_STILL {
+                return Err(elapsed);
+            }
+            *self = Self { at: now + SECOND_LOOK, looked_again: true };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_passes_on_time_and_whoever_stood_still_looks_once_more() {
+        let now = tokio::time::Instant::now;
+        let begun = now();
+        let mut deadline = Deadline::at(begun + Duration::from_secs(30));
+        assert!(deadline.bound(std::future::pending::<()>()).await.is_err());
+        assert!(begun.elapsed() < Duration::from_millis(30_100), "{:?}", begun.elapsed());
+
+        let mut deadline = Deadline::at(now() + Duration::from_secs(30));
+        tokio::time::advance(Duration::from_secs(45)).await;
+        // It is there, but not with the first poll.
+        let answer = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            7
+        };
+        assert_eq!(deadline.bound(answer).await.ok(), Some(7));
+        assert!(deadline.bound(std::future::pending::<()>()).await.is_err(), "and once only");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_suspended_machine_wakes_within_thirty_seconds() {

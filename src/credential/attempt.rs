@@ -10,7 +10,7 @@ use super::schedule::{self, Action, Jitter};
 use super::seed::{self, Reconciled};
 use super::state::Phase;
 use super::task::Task;
-use crate::clock::{BootTime, UnixTime};
+use crate::clock::{BootTime, Deadline, UnixTime};
 use crate::oauth::{Failure, FailureClass, TokenRequest, TokenResponse};
 use crate::secret::Secret;
 use crate::store::{InFlight, Lease, Record, RecordState, StoreError};
@@ -304,10 +304,11 @@ impl Task {
             },
             Sending::Own => TokenRequest::Own,
         };
-        let deadline = self.config.oauth.request_timeout + self.config.oauth.connect_timeout + REQUEST_MARGIN;
+        let longest = self.config.oauth.request_timeout + self.config.oauth.connect_timeout + REQUEST_MARGIN;
+        let mut deadline = Deadline::at(tokio::time::Instant::now() + longest);
         let dated = self.provider_now(sent);
         let asking = Box::pin(self.client.request(request, dated));
-        let answer = match tokio::time::timeout(deadline, asking).await {
+        let answer = match deadline.bound(asking).await {
             Ok(answer) => answer,
             Err(_) => Err(given_up()),
         };

@@ -11,12 +11,13 @@ use futures_util::FutureExt;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::SetupError;
 use super::answer::Answer;
+use crate::clock::Deadline;
 use crate::tls::{TlsClientConfig, client_config};
 
 /// The largest body that is read, decoded.
@@ -95,7 +96,8 @@ impl HttpSettings {
         deadline: Instant,
     ) -> Result<Answer, Lost> {
         let request = self.request(exchange);
-        let mut response = match timeout_at(deadline, client.execute(request)).await {
+        let mut deadline = Deadline::at(deadline);
+        let mut response = match deadline.bound(client.execute(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.lost(&error)),
             Err(_) => return Err(late()),
@@ -103,7 +105,7 @@ impl HttpSettings {
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = Zeroizing::new(Vec::new());
         loop {
-            let ended = match timeout_at(deadline, response.chunk()).await {
+            let ended = match deadline.bound(response.chunk()).await {
                 Ok(Ok(Some(chunk))) => {
                     if body.len() + chunk.len() > MAX_BODY {
                         return Err(too_large(status));

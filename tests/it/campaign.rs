@@ -118,11 +118,14 @@ impl Turn {
 
     /// A moment to kill at, counted from the request's arrival.
     fn moment(self) -> Duration {
-        let whole = match self {
-            Self::Hangs => Duration::from_millis(150),
-            Self::Delays(before, after) => before + after + Duration::from_millis(60),
-        };
-        whole.mul_f64(fastrand::f64())
+        match self {
+            Self::Hangs => Duration::from_millis(fastrand::u64(0..150)),
+            // Half of them about the write, which is short.
+            Self::Delays(before, after) if fastrand::bool() => {
+                before + after + Duration::from_micros(fastrand::u64(0..40_000))
+            }
+            Self::Delays(before, after) => (before + after).mul_f64(fastrand::f64()),
+        }
     }
 }
 

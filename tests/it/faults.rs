@@ -264,7 +264,7 @@ async fn a_read_only_directory_serves_what_it_holds_and_says_why_it_takes_nothin
     let bearward = scene.start().await;
     assert_eq!(bearward.get("/").await.status, 200, "the stored token is served");
     bearward.until("the reason is shown", SOON, |it| it["last_error"]["class"] == "store").await;
-    assert!(scene.run.everything().contains("ead-only file system"), "the log names the cause");
+    assert!(scene.run.everything().contains("mounted read-only"), "the log names the cause");
     assert_eq!(scene.idp.posts(), posts, "no token is spent whose successor could not be saved");
 
     system("mount", &["-o", "remount,rw"], &mount.0);
@@ -379,6 +379,7 @@ async fn alone_ten_thousand_requests_at_the_moment_of_expiry_cost_one_token_requ
     scene.idp.faults().always(unavailable);
     bearward.until_state("expired", SOON).await;
     scene.idp.faults().clear();
+    scene.idp.behave(|behaviour| behaviour.access_token_lifetime = Duration::from_secs(600));
     scene.idp.faults().always(Fault::DelayAfter(Duration::from_secs(2)));
     let posts = scene.idp.posts();
 

@@ -122,33 +122,12 @@ impl Life {
 
     /// Each way in which the provider can answer, with what was sent to it in the answer where there is room.
     async fn every_answer_of_the_provider(&self, bearward: &Bearward) {
-        let token =
-            self.idp.log().pop().and_then(|entry| entry.parameter("refresh_token").map(str::to_owned));
-        let echo = format!("you sent {DEFAULT_SECRET} and {}", token.expect("one was sent"));
-        let oauth =
-            |error: &str| json!({"error": error, "error_description": echo, "error_uri": echo}).to_string();
-        let json = [("content-type", "application/json")];
-        let faults = [
-            Fault::status(400, &json, &oauth("temporarily_unavailable")),
-            Fault::status(401, &json, &oauth("invalid_client")),
-            Fault::status(400, &json, &oauth(&echo)),
-            Fault::status(500, &json, &oauth("server_error")),
-            Fault::status(502, &[("content-type", "text/html")], &format!("<html>{echo}</html>")),
-            Fault::status(503, &[("retry-after", "1"), ("x-echo", &echo)], &echo),
-            Fault::status(307, &[("location", &format!("http://127.0.0.1:9/?{}", form(&echo)))], ""),
-            Fault::status(
-                200,
-                &json,
-                &json!({"access_token": format!("{echo}\r\nX: y"), "expires_in": 4}).to_string(),
-            ),
-            Fault::status(200, &json, &json!({"access_token": echo, "token_type": "mac"}).to_string()),
-            Fault::status(200, &json, &format!("{{\"access_token\": \"{echo}")),
-            Fault::Answer(FixedAnswer { status: 200, body: echo.clone(), ..FixedAnswer::default() }),
-            Fault::DropBefore,
-            Fault::DropAfter,
-            Fault::CutAfter(200),
-        ];
-        for (number, fault) in faults.into_iter().enumerate() {
+        let secrets = [DEFAULT_SECRET, OTHER_SECRET];
+        for number in 0..answers("").len() {
+            let token =
+                self.idp.log().pop().and_then(|entry| entry.parameter("refresh_token").map(str::to_owned));
+            let echo = format!("you sent {} and {}", secrets[number % 2], token.expect("one was sent"));
+            let fault = answers(&echo).swap_remove(number);
             let failed = bearward.credential().await["refreshes"]["failed"].as_u64();
             self.idp.faults().clear();
             self.idp.faults().always(fault.clone());
@@ -159,7 +138,7 @@ impl Life {
             self.look(bearward).await;
             self.idp.faults().clear();
             // A changed secret file is tried at once, whatever pause the failure brought.
-            self.run.secret_file("client-secret", [OTHER_SECRET, DEFAULT_SECRET][number % 2]);
+            self.run.secret_file("client-secret", secrets[(number + 1) % 2]);
             bearward.until_state("fresh", SOON).await;
             self.note_tokens().await;
         }
@@ -236,6 +215,33 @@ impl Life {
             assert_eq!(output.status.code(), Some(code), "{printed}");
         }
     }
+}
+
+/// Answers of a provider that repeats what it was sent.
+fn answers(echo: &str) -> Vec<Fault> {
+    let oauth =
+        |error: &str| json!({"error": error, "error_description": echo, "error_uri": echo}).to_string();
+    let json = [("content-type", "application/json")];
+    vec![
+        Fault::status(400, &json, &oauth("temporarily_unavailable")),
+        Fault::status(401, &json, &oauth("invalid_client")),
+        Fault::status(400, &json, &oauth(echo)),
+        Fault::status(500, &json, &oauth("server_error")),
+        Fault::status(502, &[("content-type", "text/html")], &format!("<html>{echo}</html>")),
+        Fault::status(503, &[("retry-after", "1"), ("x-echo", echo)], echo),
+        Fault::status(307, &[("location", &format!("http://127.0.0.1:9/?{}", form(echo)))], ""),
+        Fault::status(
+            200,
+            &json,
+            &json!({"access_token": format!("{echo}\r\nX: y"), "expires_in": 4}).to_string(),
+        ),
+        Fault::status(200, &json, &json!({"access_token": echo, "token_type": "mac"}).to_string()),
+        Fault::status(200, &json, &format!("{{\"access_token\": \"{echo}")),
+        Fault::Answer(FixedAnswer { status: 200, body: echo.to_owned(), ..FixedAnswer::default() }),
+        Fault::DropBefore,
+        Fault::DropAfter,
+        Fault::CutAfter(200),
+    ]
 }
 
 fn form(text: &str) -> String {
