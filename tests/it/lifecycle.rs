@@ -266,6 +266,7 @@ pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 /// A process that can be killed: its tasks end where they stand, its locks are given back.
 pub(crate) struct Process {
     runtime: Option<tokio::runtime::Runtime>,
+    shutdown: Shutdown,
     pub(crate) credential: Credential,
 }
 
@@ -278,15 +279,25 @@ impl Process {
             .expect("a runtime");
         let (path, clock) = (world.path("state"), world.clock());
         let (sender, receiver) = std::sync::mpsc::channel();
+        let shutdown = Shutdown::new();
+        let its = shutdown.clone();
         runtime.spawn(async move {
+            let shutdown = its;
             let store = open(&path).await;
-            let shutdown = Shutdown::new();
             let started = Credential::start(config, store, clock, &shutdown).await.expect("it starts");
             sender.send(started).expect("the test waits");
             shutdown.begun().await;
         });
         let credential = tokio::task::block_in_place(|| receiver.recv().expect("started"));
-        Self { runtime: Some(runtime), credential }
+        Self { runtime: Some(runtime), shutdown, credential }
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(mut self) {
+        let runtime = self.runtime.take().expect("not ended yet");
+        self.shutdown.begin();
+        tokio::task::block_in_place(|| runtime.block_on(self.shutdown.finished()));
+        tokio::task::block_in_place(|| runtime.shutdown_timeout(Duration::from_secs(5)));
     }
 
     pub(crate) fn kill(mut self) {

@@ -420,3 +420,34 @@ async fn one_refused_token_costs_one_refresh_and_a_route_that_refuses_all_two_in
     replica.generation(4).await;
     world.assert_nothing_spent_twice();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_processes_race_for_short_tokens_and_never_spend_one_twice() {
+    let world = World::with(bearward::idp::Behaviour {
+        access_token_lifetime: Duration::from_millis(2500),
+        ..bearward::idp::Behaviour::default()
+    })
+    .await;
+    world.seeded();
+    let mut processes: Vec<Process> = (0..5).map(|_| Process::start(&world, world.config())).collect();
+    let begun = tokio::time::Instant::now();
+    let mut last = 0;
+    while begun.elapsed() < Duration::from_secs(12) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let generation = processes.iter().map(|process| process.credential.snapshot().generation).max();
+        last = last.max(generation.unwrap_or(0));
+        // Every few seconds one of those that only follow ends, and a new one comes.
+        if begun.elapsed().as_millis() % 3000 < 50
+            && let Some(follower) = processes.iter().position(|process| !process.credential.snapshot().leader)
+        {
+            processes.swap_remove(follower).stop();
+            processes.push(Process::start(&world, world.config()));
+        }
+    }
+    assert!(last >= 6, "{last} generations");
+    assert!(world.idp.posts() <= last + 1, "one request a generation: {} for {last}", world.idp.posts());
+    for process in processes {
+        process.stop();
+    }
+    world.assert_nothing_spent_twice();
+}
