@@ -105,14 +105,14 @@ struct Buckets {
 
 impl From<&HistogramSnapshot> for Buckets {
     fn from(histogram: &HistogramSnapshot) -> Self {
-        let bounds = BUCKET_BOUNDS_MICROS.iter().map(|micros| whole(*micros) / 1e6).chain([f64::MAX]);
+        let bounds = BUCKET_BOUNDS_MICROS.iter().map(|micros| whole(*micros) / 1e6).chain([f64::INFINITY]);
         Self { sum: whole(histogram.sum_micros) / 1e6, counts: bounds.zip(histogram.buckets).collect() }
     }
 }
 
 impl From<&Counts> for Buckets {
     fn from(counts: &Counts) -> Self {
-        let bounds = DURATION_BOUNDS.into_iter().chain([f64::MAX]);
+        let bounds = DURATION_BOUNDS.into_iter().chain([f64::INFINITY]);
         Self { sum: counts.duration_sum, counts: bounds.zip(counts.durations).collect() }
     }
 }

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{ConfigPath, check, exit, fail};
+use crate::config;
 use crate::listener::BindAddress;
 use crate::secret::{Secret, SecretSource};
 
@@ -74,10 +75,15 @@ fn find(target: &Target) -> Result<(Address, Option<SecretSource>), u8> {
         return Ok((parse(text)?, None));
     }
     let named = target.config.config.as_deref();
-    if named.is_none() && check::config_path(None).is_err() {
-        return Ok((Address::Tcp(DEFAULT_ADMIN.to_owned()), None));
-    }
-    let (path, config) = check::load(named).map_err(|_| exit::INVALID)?;
+    let path = match check::config_path(named) {
+        Ok(path) => path,
+        Err(_) => return Ok((Address::Tcp(DEFAULT_ADMIN.to_owned()), None)),
+    };
+    // Its warnings are for who starts the proxy.
+    let config = config::load(&path).map_err(|problems| {
+        check::print_problems(&path, &problems);
+        exit::INVALID
+    })?;
     if !config.admin.enabled {
         return Err(fail(
             exit::INVALID,

@@ -320,6 +320,7 @@ impl Task {
             status = failure.status,
             retry_in_seconds = retry_at.map(|at| at.since(now).as_secs_f64()),
             served = self.held.as_ref().is_some_and(|held| now < held.token.hard_stop),
+            reason = failure.message,
             "the token request failed"
         );
         self.note(class, failure, retry_at);
