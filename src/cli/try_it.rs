@@ -54,7 +54,8 @@ pub struct Arguments {
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as in 60s or 5m"))?;
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write it as in 60s or 5m"))?;
     if duration < Duration::from_secs(1) {
         return Err("a token lives for at least 1s".into());
     }

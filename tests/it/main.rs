@@ -22,3 +22,4 @@ mod real_servers;
 mod store;
 mod store_faults;
 mod store_life;
+mod try_it;

@@ -98,7 +98,10 @@ fn first_steps(addresses: &Addresses, running: &Running) -> Vec<Step> {
             "200: the API shows what it received: a bearer token that curl never saw.",
         ),
         (format!("curl -i {direct}"), "401: the same request past the proxy."),
-        (format!("{program} status{admin}"), "the token's state, the time it has left, when the next one is fetched."),
+        (
+            format!("{program} status{admin}"),
+            "the token's state, the time it has left, when the next one is fetched.",
+        ),
         (
             format!("{program} refresh {CREDENTIAL}{admin} --token-file {}", token_file.display()),
             "fetches a new token now.",

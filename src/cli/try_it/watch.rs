@@ -39,9 +39,8 @@ async fn probe(url: &str) -> Result<StatusCode, Box<dyn std::error::Error + Send
     let stream = TcpStream::connect(authority).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
-        .header(header::HOST, authority)
-        .body(http_body_util::Empty::<Bytes>::new())?;
+    let request =
+        Request::get(path).header(header::HOST, authority).body(http_body_util::Empty::<Bytes>::new())?;
     tokio::pin!(connection);
     tokio::select! {
         answer = sender.send_request(request) => Ok(answer?.status()),
