@@ -93,7 +93,7 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
     }
     let expires_in = match fields.number("expires_in") {
         // A provider that hands out a token of its cache may tell what is left of it: the next one is better.
-        Some(seconds) if seconds <= 0.0 => {
+        Some(seconds) if seconds < 0.001 => {
             return refused(
                 FailureClass::Transient,
                 "with a token that has expired already (expires_in ≤ 0)",

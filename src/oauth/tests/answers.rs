@@ -1,5 +1,7 @@
 //! What is made of a 200.
 
+use proptest::strategy::Strategy;
+
 use super::*;
 
 #[tokio::test]
@@ -162,5 +164,45 @@ async fn case_71_a_token_that_is_no_header_is_refused_and_its_refresh_token_carr
         );
         assert_eq!(failure.refresh_token, Some(Secret::from("rt-1")), "{bad}");
         assert!(!failure.message.contains("Evil"), "{failure}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_bytes_are_a_token_that_is_taken_fits_a_header(
+        status in 100_u16..600,
+        fields in proptest::sample::select(vec!["text/html", "application/json", "application/x-www-form-urlencoded"]),
+        body in proptest::prop_oneof![
+            proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            r#"\{"(access_token|refresh_token|expires_in|error|token_type)":("[^"]{0,9}"|-?[0-9]{1,30}|null|\[\]|\{\})(,"(access_token|expires_in|ok)":("[ -~]{0,9}"|0|1e9|false))?\}"#
+                .prop_map(String::into_bytes),
+            "(access_token|error|refresh_token)=[ -~]{0,30}(&expires_in=[-0-9.e]{0,9})?".prop_map(String::into_bytes),
+        ],
+    ) {
+        let answer = answer::Answer {
+            status: ::http::StatusCode::from_u16(status).expect("a status"),
+            headers: [(::http::header::CONTENT_TYPE, fields.parse().expect("a value"))].into_iter().collect(),
+            body: zeroize::Zeroizing::new(body),
+        };
+        let scrubber = scrub::Scrubber::default();
+        let judge = error::Judge {
+            stake: error::Stake::OneTimeToken,
+            preset: &preset::GENERIC,
+            endpoint: "https://idp.example/token",
+            scrubber: &scrubber,
+            now: NOW,
+        };
+        match token::read(answer, &judge) {
+            Ok(token) => {
+                proptest::prop_assert!((200..300).contains(&status));
+                proptest::prop_assert!(::http::HeaderValue::from_str(token.access_token.expose()).is_ok());
+                proptest::prop_assert!(token.expires_in.is_none_or(|life| !life.is_zero() && life <= token::MAX_LIFETIME));
+            }
+            Err(failure) => {
+                proptest::prop_assert_eq!(failure.status, Some(status));
+                proptest::prop_assert!(!failure.message.chars().any(char::is_control));
+                proptest::prop_assert!(failure.class != FailureClass::Clean);
+            }
+        }
     }
 }
