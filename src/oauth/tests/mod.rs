@@ -98,8 +98,12 @@ impl Provider {
                     match tls {
                         None => converse(tcp, &log, &*reply).await,
                         Some(config) => {
-                            if let Ok(stream) = tokio_rustls::TlsAcceptor::from(config).accept(tcp).await {
-                                converse(stream, &log, &*reply).await;
+                            match tokio_rustls::TlsAcceptor::from(config).accept(tcp).into_fallible().await {
+                                Ok(stream) => converse(stream, &log, &*reply).await,
+                                // Closing with unread bytes would reset the connection and lose the alert.
+                                Err((_, mut tcp)) => {
+                                    drop(tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await)
+                                }
                             }
                         }
                     }
