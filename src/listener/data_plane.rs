@@ -20,7 +20,7 @@ use super::{
 use crate::clock::Clock;
 use crate::credential::BoundCredential;
 use crate::names::Name;
-use crate::proxy::{Identity, Route, Site};
+use crate::proxy::{Identity, Refusals, Route, Site};
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
 use crate::telemetry::counters::{Counter, RouteCounters};
@@ -58,6 +58,7 @@ struct Prepared {
     config: RouteConfig,
     tls: Option<TlsClient>,
     credential: Option<BoundCredential>,
+    refusals: Arc<Refusals>,
 }
 
 impl DataPlane {
@@ -297,7 +298,7 @@ fn prepare(
             let (credential, route) = (bound.name().clone(), route.name.clone());
             return Err(ListenerError::Binding { credential, route });
         }
-        Ok(Prepared { config: route.clone(), tls, credential })
+        Ok(Prepared { config: route.clone(), tls, credential, refusals: Arc::default() })
     };
     listener.routes.iter().zip(tls).map(one).collect()
 }
@@ -333,7 +334,8 @@ fn sites(
         let route = |(place, route): (usize, &Prepared)| {
             let token = route.credential.as_ref().map(BoundCredential::reader);
             let counters = Arc::clone(&counters[place]);
-            Rc::new(Route::new(&route.config, pool_of(route), token, counters, max_active))
+            let refusals = Arc::clone(&route.refusals);
+            Rc::new(Route::new(&route.config, pool_of(route), token, counters, refusals, max_active))
         };
         sites.push(Rc::new(Site {
             table: RouteTable::new(&listener.routes, ips[index]),

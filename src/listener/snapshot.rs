@@ -53,6 +53,10 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers of our own that say that forwarding failed, and answers that broke off.
     pub errors: u64,
+    /// Answers 401 to a request that carried our token.
+    pub unauthorized: u64,
+    /// Requests that were sent again with a newer token after a 401.
+    pub replayed: u64,
     /// By the first digit of the status; `[0]` is 1xx.
     pub code_classes: [u64; 5],
     /// From the first byte of a request to the last of its answer.
@@ -77,6 +81,8 @@ impl Traffic {
         }
         self.requests = self.code_classes.iter().sum();
         self.errors += counters.errors.get();
+        self.unauthorized += counters.unauthorized.get();
+        self.replayed += counters.replayed.get();
         counters.duration.read_into(&mut self.duration);
         counters.upstream_duration.read_into(&mut self.upstream_duration);
     }

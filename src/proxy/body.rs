@@ -1,9 +1,10 @@
 //! Bodies in both directions, streamed frame by frame.
 //!
 //! Owns: backpressure (a frame is asked for when it can be written), idle limits, and that a body which breaks
-//! off is passed on as broken. Buffers nothing.
+//! off is passed on as broken. Keeps nothing but short bodies that may have to be sent again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::upstream::Lease;
 
 /// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
+/// The longest body that is kept for sending it again after a 401.
+const MAX_KEPT: usize = 64 * 1024;
 
 /// Why a body broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,8 @@ pub enum RequestBody {
     Empty,
     /// The client's, as it comes.
     Streaming(Box<Streaming>),
+    /// The client's, kept from the first time.
+    Again(VecDeque<Bytes>),
 }
 
 /// A body that is passed on as it arrives.
@@ -63,12 +68,43 @@ pub(super) struct Flow {
     go: Arc<AtomicBool>,
     held: Cell<bool>,
     refused: Cell<bool>,
+    kept: RefCell<Kept>,
+}
+
+/// What is kept of a body for sending it again.
+#[derive(Debug, Default)]
+enum Kept {
+    /// Nothing: the route has no token that could be refused, or the body is too long.
+    #[default]
+    Nothing,
+    /// All so far, with its length.
+    All(VecDeque<Bytes>, usize),
 }
 
 impl Flow {
     /// Whether the whole body was handed over.
     pub(super) fn ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// The whole body once more, if it was kept.
+    pub(super) fn again(&self) -> Option<RequestBody> {
+        match self.kept.take() {
+            Kept::All(pieces, _) if self.ended.get() => Some(RequestBody::Again(pieces)),
+            _ => None,
+        }
+    }
+
+    fn keep(&self, piece: &Bytes) {
+        let mut kept = self.kept.borrow_mut();
+        if let Kept::All(pieces, length) = &mut *kept {
+            *length += piece.len();
+            if *length <= MAX_KEPT {
+                pieces.push_back(piece.clone());
+            } else {
+                *kept = Kept::Nothing;
+            }
+        }
     }
 
     /// Whether the client broke it off.
@@ -98,6 +134,9 @@ impl RequestBody {
     ) -> (Self, Rc<Flow>) {
         let flow = Rc::new(Flow::default());
         flow.held.set(expect);
+        if route.token.is_some() {
+            flow.kept.replace(Kept::All(VecDeque::new(), 0));
+        }
         let body = Streaming {
             incoming,
             client,
@@ -134,6 +173,9 @@ impl Streaming {
                 if frame.is_trailers() {
                     self.end();
                     return Poll::Ready(None);
+                }
+                if let Some(piece) = frame.data_ref() {
+                    self.flow.keep(piece);
                 }
                 if self.incoming.is_end_stream() {
                     self.end();
@@ -179,6 +221,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming(body) => body.poll(cx),
+            Self::Again(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         }
     }
 
@@ -186,6 +229,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streaming(body) => body.flow.ended.get(),
+            Self::Again(pieces) => pieces.is_empty(),
         }
     }
 
@@ -193,6 +237,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streaming(body) => body.incoming.size_hint(),
+            Self::Again(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
         }
     }
 }

@@ -4,11 +4,12 @@
 
 use std::rc::Rc;
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::Flow;
+use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
 use crate::upstream::{Lease, SendError};
 
@@ -24,6 +25,7 @@ pub(super) async fn exchange(
     client: &Client,
     mut request: Request<RequestBody>,
     flow: Option<&Rc<Flow>>,
+    spare: Option<&Spare>,
 ) -> Result<Answer, Refusal> {
     let mut sent_at = Instant::now();
     let pooled = std::future::poll_fn(|cx| std::task::Poll::Ready(route.pool.reuse(cx, sent_at))).await;
@@ -38,7 +40,7 @@ pub(super) async fn exchange(
     };
     loop {
         let reused = lease.reused();
-        let spare = if reused { copy_if_repeatable(&request) } else { None };
+        let bodiless = matches!(request.body(), RequestBody::Empty);
         client.await_upstream(Some(sent_at + route.timeouts.first_byte));
         let outcome = lease.send(request, || client.upstream_is_late()).await;
         client.await_upstream(None);
@@ -49,7 +51,8 @@ pub(super) async fn exchange(
             }
             None => return Err(Refusal::UpstreamTimeout),
             Some(Err(SendError { error, unsent })) => {
-                let again = unsent.or_else(|| spare.filter(|_| !error.is_parse()));
+                let repeatable = spare.filter(|spare| bodiless && spare.is_idempotent() && !error.is_parse());
+                let again = unsent.or_else(|| repeatable.map(|spare| spare.request(RequestBody::Empty)));
                 match again.filter(|_| reused) {
                     // RFC 9112, 9.3.1: a kept connection may have been closed at any time. Once, on a new one.
                     Some(again) => request = again,
@@ -61,22 +64,6 @@ pub(super) async fn exchange(
             }
         }
     }
-}
-
-/// A copy to send again, if sending twice has the effect of sending once (RFC 9110, 9.2.2) and no body is lost.
-fn copy_if_repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-    );
-    if !idempotent || !matches!(request.body(), RequestBody::Empty) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
 
 fn failure(error: &hyper::Error, client: &Client, flow: Option<&Rc<Flow>>) -> Refusal {

@@ -18,6 +18,8 @@ use super::body::{Exchange, Flow};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;
+use super::spare::Spare;
+use super::unauthorized;
 use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::path::PathError;
@@ -83,15 +85,14 @@ async fn forward(
         (body, Some(flow))
     };
     head.version = Version::HTTP_11;
+    let mut generation = 0;
     if let Some(token) = &route.token {
-        let bearer = match token.borrow_mut().authorize(identity.clock.boot()) {
-            Ok((bearer, _generation)) => Ok(bearer),
-            Err(unavailable) => Err(unavailable),
-        };
-        let bearer = match bearer {
-            Ok(bearer) => bearer,
+        let authorized = token.borrow_mut().authorize(identity.clock.boot());
+        let (bearer, of) = match authorized {
+            Ok(token) => token,
             Err(unavailable) => wait_for_token(identity, route, token, unavailable).await?,
         };
+        generation = of;
         head.headers.insert(header::AUTHORIZATION, bearer);
     }
     let mut request = Request::from_parts(head, body);
@@ -105,8 +106,48 @@ async fn forward(
             }
         });
     }
-    let answer = exchange(route, client, request, flow.as_ref()).await?;
+    // For a kept connection that breaks, and for a token that is refused.
+    let spare = (route.token.is_some() || flow.is_none()).then(|| Spare::of(&request, identity));
+    let mut answer = exchange(route, client, request, flow.as_ref(), spare.as_ref()).await?;
+    if let Some(spare) = spare {
+        if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
+            answer = once_more(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
+        }
+        spare.put_away(identity);
+    }
     Ok(Forwarded { answer, flow })
+}
+
+/// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
+#[cold]
+async fn once_more(
+    identity: &Identity,
+    route: &Route,
+    client: &Rc<Client>,
+    answer: Answer,
+    spare: &Spare,
+    flow: Option<&Rc<Flow>>,
+    generation: u64,
+) -> Result<Answer, Refusal> {
+    route.counters.unauthorized.increment();
+    let body = match flow {
+        None => Some(RequestBody::Empty),
+        Some(flow) => flow.again(),
+    };
+    let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
+    let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
+    answer.lease.release(Instant::now());
+    route.counters.replayed.increment();
+    let mut request = spare.request(body);
+    request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    let answer = exchange(route, client, request, None, None).await?;
+    if answer.response.status() == StatusCode::UNAUTHORIZED {
+        route.counters.unauthorized.increment();
+        route.refusals.fresh_token_refused(identity.clock.boot());
+    } else {
+        route.refusals.fresh_token_taken();
+    }
+    Ok(answer)
 }
 
 /// Removes what does not pass.
@@ -208,14 +249,14 @@ async fn wait_for_token(
     route: &Route,
     token: &std::cell::RefCell<TokenReader>,
     mut unavailable: Unavailable,
-) -> Result<HeaderValue, Refusal> {
+) -> Result<(HeaderValue, u64), Refusal> {
     let deadline = Instant::now() + route.wait_for_token;
     let cell = Arc::clone(token.borrow().cell());
     let mut changes = cell.changes();
     while !route.wait_for_token.is_zero() {
         changes.mark_unchanged();
         match token.borrow_mut().authorize(identity.clock.boot()) {
-            Ok((bearer, _generation)) => return Ok(bearer),
+            Ok(token) => return Ok(token),
             Err(still) => unavailable = still,
         }
         if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {

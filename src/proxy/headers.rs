@@ -29,6 +29,13 @@ pub(super) fn judge_request(
     let mut seen = Seen::default();
     for name in headers.keys() {
         let text = name.as_str();
+        // Most names of most requests begin with a letter that none of the below begins with.
+        if !matches!(text.as_bytes().first(), Some(b'c'..=b'f' | b'h' | b'k' | b'p' | b't'..=b'x')) {
+            if text.contains('_') && is_alias(text) {
+                return Err(Refusal::UnderscoreAlias);
+            }
+            continue;
+        }
         let gone = match text {
             "connection" => {
                 nominated(headers, remove)?;

@@ -13,9 +13,12 @@ mod handle;
 mod headers;
 mod request_id;
 mod site;
+mod spare;
+mod unauthorized;
 
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use client::{Client, Due};
 pub use error::Refusal;
 pub use handle::handle;
 pub use site::{Identity, Route, Site};
+pub use unauthorized::Refusals;

@@ -12,6 +12,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::RequestBody;
 use super::request_id::RequestIds;
+use super::spare::Fields;
+use super::unauthorized::Refusals;
 use crate::clock::Clock;
 use crate::credential::TokenReader;
 use crate::route::table::RouteTable;
@@ -44,6 +46,8 @@ pub struct Identity {
     pub(super) ids: RequestIds,
     /// Names to remove, kept for its memory.
     pub(super) scratch: RefCell<Vec<HeaderName>>,
+    /// Memory of copies of heads.
+    pub(super) spare_fields: RefCell<Vec<Fields>>,
 }
 
 impl Identity {
@@ -59,6 +63,7 @@ impl Identity {
             via_10: via("1.0"),
             ids: RequestIds::new(),
             scratch: RefCell::new(Vec::new()),
+            spare_fields: RefCell::new(Vec::new()),
         }
     }
 }
@@ -78,6 +83,7 @@ pub struct Route {
     pub(super) timeouts: Timeouts,
     pub(super) wait_for_token: std::time::Duration,
     pub(super) token: Option<RefCell<TokenReader>>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) max_active: usize,
     pub(super) counters: Arc<RouteCounters>,
     pub(super) pool: Rc<Pool<RequestBody>>,
@@ -90,6 +96,7 @@ impl Route {
         pool: Rc<Pool<RequestBody>>,
         token: Option<TokenReader>,
         counters: Arc<RouteCounters>,
+        refusals: Arc<Refusals>,
         max_active: usize,
     ) -> Self {
         let authority = config.upstream.origin.authority();
@@ -114,6 +121,7 @@ impl Route {
             timeouts: config.timeouts,
             wait_for_token: config.wait_for_token,
             token: token.map(RefCell::new),
+            refusals,
             max_active,
             counters,
             pool,

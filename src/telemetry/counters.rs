@@ -96,6 +96,10 @@ pub struct RouteCounters {
     pub code_classes: [Counter; 5],
     /// Answers that the proxy made because it could not forward, or answers that broke off.
     pub errors: Counter,
+    /// Answers 401 to a request that carried our token.
+    pub unauthorized: Counter,
+    /// Requests that were sent again with a newer token after a 401.
+    pub replayed: Counter,
     /// From the first byte of a request to the last of its answer.
     pub duration: Histogram,
     /// From the request handed to an upstream connection to the head of the answer.

@@ -18,6 +18,7 @@ mod proxy_messages;
 mod proxy_reverse;
 mod proxy_rig;
 mod proxy_theft;
+mod proxy_unauthorized;
 mod proxy_upstream;
 mod real_servers;
 mod store;

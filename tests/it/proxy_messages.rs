@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bearward::clock::Clock;
 use bearward::credential::{Published, State};
 use bearward::listener::Limits;
+use tokio::time::Instant;
 
 use crate::proxy_rig::{
     OriginServer, Rig, TOKEN, field_of, fields_of, problem, publish, publish_until, read_head, route, status,

@@ -199,7 +199,15 @@ impl Rig {
         let bind = |route: &RouteConfig| {
             route.credential.as_ref()?;
             let origin = route.upstream.origin.clone();
-            Some(BoundCredential::try_new(Arc::clone(&cell), &[origin.clone()], origin, true).expect("bound"))
+            Some(
+                BoundCredential::try_new(
+                    Arc::clone(&cell),
+                    std::slice::from_ref(&route.upstream.origin),
+                    origin,
+                    true,
+                )
+                .expect("bound"),
+            )
         };
         let plane = DataPlane::start(&[listener], limits, &bind, Clock::System).expect("started");
         let address = plane.addresses()[0].1.parse().expect("address");
