@@ -5,9 +5,10 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::block::open;
 use super::blocks::Included;
 use super::context::Cx;
-use super::read::{OneOrMany, Read, at, open, wrong_type};
+use super::read::{OneOrMany, Read, at, wrong_type};
 use super::source::{Source, Span};
 use super::tree::{self, Entry, Kind, Node};
 use super::values::NonEmpty;

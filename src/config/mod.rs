@@ -3,6 +3,7 @@
 //! Owns: parsing with spans, interpolation, includes, the JSON Schema and the reference. The blocks as they
 //! are written never leave this module, and no problem that it reports shows a secret.
 
+mod block;
 mod blocks;
 mod context;
 mod defaults;

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::block::Block;
 use super::blocks::File;
-use super::read::{Block, Definitions, Read};
+use super::read::{Definitions, Read};
 
 /// The JSON Schema (2020-12) of the configuration.
 pub fn schema() -> Value {

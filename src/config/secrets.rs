@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::block::field;
+use super::block::{Need, nearest};
 use super::context::Cx;
-use super::read::{At, Definitions, Read, at, field, wrong_type};
-use super::read::{Need, nearest};
+use super::read::{At, Definitions, Read, at, wrong_type};
 use super::redact;
 use super::tree::{Kind, Node, Resolved};
 use super::values::NonEmpty;

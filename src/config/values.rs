@@ -447,7 +447,7 @@ impl Parse for tracing::Level {
             "warn" => Ok(Self::WARN),
             "error" => Ok(Self::ERROR),
             other => {
-                Err(super::read::no_choice("log level", other, &["trace", "debug", "info", "warn", "error"]))
+                Err(super::block::no_choice("log level", other, &["trace", "debug", "info", "warn", "error"]))
             }
         }
     }

@@ -105,6 +105,20 @@ impl OAuthClient {
         &self.config
     }
 
+    /// Where token requests go, asking for the metadata where an issuer is configured. Sends no secret.
+    pub async fn discover(&self, now: UnixTime) -> Result<Url, Failure> {
+        match &self.config.endpoint {
+            EndpointSource::Url(url) => Ok(url.clone()),
+            EndpointSource::Issuer(issuer) => {
+                let client = self.http_client().await.map_err(|error| unprepared(&error))?;
+                let deadline = Instant::now() + self.config.request_timeout;
+                let ask = Ask { http: &self.http, client: &client, preset: self.config.preset, deadline };
+                Ok(self.discovery.metadata(&ask, issuer, now).await?.token_endpoint)
+            }
+            EndpointSource::None => unreachable_endpoint().map(|(url, _)| url),
+        }
+    }
+
     /// Sends one token request, within [`OAuthConfig::request_timeout`] in all. `now` is the wall clock corrected by
     /// the provider's skew, for `iat` and `exp`. Everything that can fail before a byte is written (secrets, keys,
     /// discovery) fails as [`FailureClass::Clean`] or [`FailureClass::Configuration`].

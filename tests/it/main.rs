@@ -1,6 +1,7 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
 mod campaign;
+mod config;
 mod faults;
 mod harness;
 mod idp;

@@ -1,7 +1,8 @@
 //! Credentials.
 
 use super::Tls;
-use crate::config::read::{At, Named, OneOrMany, block, choice};
+use crate::config::block::{block, choice};
+use crate::config::read::{At, Named, OneOrMany};
 use crate::config::secrets::FileRef;
 use crate::config::values::{Fraction, HttpUrl, Loose, NonEmpty, Positive, ProxyUrl};
 use crate::credential::RotationMode;
@@ -73,7 +74,7 @@ impl crate::config::read::Parse for &'static Preset {
     fn parse(text: &str) -> Result<Self, crate::config::read::ParseError> {
         crate::oauth::preset::find(text).ok_or_else(|| {
             let names: Vec<_> = crate::oauth::preset::ALL.iter().map(|preset| preset.name).collect();
-            crate::config::read::no_choice("preset", text, &names)
+            crate::config::block::no_choice("preset", text, &names)
         })
     }
 }

@@ -3,8 +3,9 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use super::Tls;
+use crate::config::block::{block, choice};
 use crate::config::context::Cx;
-use crate::config::read::{At, Definitions, Named, Read, block, choice};
+use crate::config::read::{At, Definitions, Named, Read};
 use crate::config::tree::{Kind, Node};
 use crate::config::values::{Host, PathPrefix, Positive, ProxyUrl};
 use crate::listener::BindAddress;

@@ -8,7 +8,8 @@ pub(super) mod listener;
 
 use std::time::Duration;
 
-use super::read::{At, Named, OneOrMany, Partial, block, choice};
+use super::block::{Partial, block, choice};
+use super::read::{At, Named, OneOrMany};
 use super::secrets::LocalPath;
 use super::values::{Count, NonEmpty, Positive, ProxyUrl, Size, Version, Workers};
 use crate::config::LogFormat;

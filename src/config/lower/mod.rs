@@ -192,7 +192,7 @@ fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
         }
         let names: Vec<&str> = configured.iter().map(|(key, _)| key.value.as_str()).collect();
         let problem = cx.error(used.credential.span, format!("there is no credential `{name}`"));
-        match super::read::nearest(name.as_str(), &names) {
+        match super::block::nearest(name.as_str(), &names) {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None if names.is_empty() => problem.hint("`credentials:` has none"),
             None => problem.hint(format!("there are: `{}`", names.join("`, `"))),
