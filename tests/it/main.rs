@@ -1,5 +1,6 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod admin;
 mod campaign;
 mod config;
 mod faults;
