@@ -113,7 +113,9 @@ impl Addresses {
 
 /// Shows the whole thing until a signal ends it.
 pub fn try_it(arguments: &Arguments) -> u8 {
-    logs::init(tracing::Level::WARN, logs::Format::Auto);
+    // The page tells of failed refreshes itself.
+    let level = if arguments.json { tracing::Level::WARN } else { tracing::Level::ERROR };
+    logs::init(level, logs::Format::Auto);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments)),
@@ -171,7 +173,7 @@ async fn start(arguments: &Arguments) -> Result<(Running, Addresses), TryError> 
         token_endpoint: idp.token_endpoint(),
         api: idp.api_url(),
     };
-    watch::until_ready(&addresses.example()).await?;
+    watch::until_ready(&app, &addresses.example()).await?;
     Ok((Running { app, idp, folder }, addresses))
 }
 

@@ -22,7 +22,7 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 
 /// An answer as it came; `status` 0: no whole head came.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
@@ -55,7 +55,7 @@ impl Answer {
 }
 
 /// One request on a connection of its own.
-async fn send(url: &str, method: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(crate) async fn send(url: &str, method: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let rest = url.strip_prefix("http://").expect("a plain URL");
     let (address, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let mut stream = TcpStream::connect(address).await.expect("connect");

@@ -224,9 +224,24 @@ fn a_port_in_use_and_bad_arguments_are_said_clearly() {
         assert!(said.contains(part), "{said}");
         assert!(output.stdout.is_empty() && is_empty(folder.path()));
     };
-    check(&["--json", "--port", &port], 1, "is in use by another program");
+    check(&["--json", "--port", &port], 1, "(the proxy)");
     check(&["--port", &port], 1, "--port 0");
     check(&["--token-lifetime", "10ms"], 2, "at least 1s");
     check(&["--token-lifetime", "soon"], 2, "60s");
     check(&["--port", "65534"], 1, "65532");
+}
+
+#[tokio::test]
+async fn trouble_made_as_the_page_says_is_told_and_heals_by_itself() {
+    let mut demonstration = Demonstration::start(&["--port", "0", "--token-lifetime", "2s"]);
+    let page = demonstration.lines_up_to("one line for each new token").concat();
+    let line = page.lines().find(|line| line.contains("503")).expect("a line makes it answer 503");
+    let mut quoted = line.split('\'').skip(1);
+    let (body, url) = (quoted.next().expect("a body"), quoted.next().expect("a URL").trim());
+    let control = async |method: &str, body: &str| crate::idp::send(url, method, &[], body).await;
+    control("POST", body).await;
+    let told = demonstration.lines_up_to("http_503").pop().expect("a line");
+    assert!(told.contains("in_doubt") || told.contains("stale"), "{told}");
+    control("DELETE", "").await;
+    assert!(demonstration.lines_up_to("generation ").pop().expect("a line").contains(" spent, next "));
 }

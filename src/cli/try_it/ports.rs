@@ -33,15 +33,20 @@ impl Ports {
     pub(super) fn take(first: Option<u16>) -> Result<Self, PortError> {
         let numbers = numbers(first)?;
         let mut bound = Vec::with_capacity(numbers.len());
-        let mut problems = Vec::new();
+        let (mut taken, mut problems) = (Vec::new(), Vec::new());
         for (number, name) in numbers.into_iter().zip(NAMES) {
             match bind(number) {
                 Ok(listener) => bound.push(listener),
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                    problems.push(format!("port {number}, for {name}, is in use by another program"));
+                    taken.push(format!("{number} ({name})"));
                 }
-                Err(error) => problems.push(format!("port {number}, for {name}: {error}")),
+                Err(error) => problems.push(format!("port {number} ({name}): {error}")),
             }
+        }
+        match taken.as_slice() {
+            [] => {}
+            [one] => problems.push(format!("port {one} is in use by another program")),
+            several => problems.push(format!("ports {} are in use by other programs", several.join(", "))),
         }
         // The proxy binds its own two sockets: these were only asked whether they are free.
         match (bound.pop(), bound.pop()) {
@@ -77,7 +82,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
         let number = taken.local_addr().expect("bound").port();
         let message = Ports::take(Some(number)).expect_err("it is taken").to_string();
-        assert!(message.contains(&format!("port {number}, for the proxy, is in use")), "{message}");
+        assert!(message.contains(&format!("{number} (the proxy)")), "{message}");
         assert!(message.contains("--port 0"), "{message}");
         assert_eq!(Ports::take(Some(65_533)).expect_err("too high"), PortError::TooHigh(65_533));
         assert!(Ports::take(Some(0)).is_ok());

@@ -9,15 +9,20 @@ use tokio::net::TcpStream;
 
 use super::page::Style;
 use super::{CREDENTIAL, READY_DEADLINE, Running, TryError};
+use crate::app::App;
 use crate::cli::print_bytes;
 use crate::credential::State;
 use crate::credential::snapshot::Snapshot;
 use crate::idp::{LogEntry, Outcome};
 
-/// Resolves when the example answers 200.
-pub(super) async fn until_ready(url: &str) -> Result<(), TryError> {
+/// Resolves when the first token is there and the example answers 200.
+pub(super) async fn until_ready(app: &App, url: &str) -> Result<(), TryError> {
     let mut last = "none".to_owned();
     let answers = async {
+        if let Some(credential) = app.running().credential(CREDENTIAL) {
+            let mut changes = credential.cell().changes();
+            while credential.cell().published().token.is_none() && changes.changed().await.is_ok() {}
+        }
         loop {
             match probe(url).await {
                 Ok(StatusCode::OK) => return,
@@ -93,7 +98,10 @@ fn line(before: &Snapshot, now: &Snapshot, request: Option<LogEntry>, style: Sty
     if now.state == before.state && now.refreshes_failed == before.refreshes_failed {
         return None;
     }
-    let left = now.expires_in_seconds.unwrap_or(0);
+    let left = match now.expires_in_seconds {
+        Some(left) if left > 0 => format!("the token at hand has {left} s left"),
+        _ => "no token to send: requests are answered with 503".to_owned(),
+    };
     let state = match now.state {
         State::Fresh => style.good(now.state.as_str()),
         State::Dead | State::Expired | State::Misconfigured | State::AwaitingLogin => {
@@ -104,5 +112,5 @@ fn line(before: &Snapshot, now: &Snapshot, request: Option<LogEntry>, style: Sty
     let error = now.last_error.as_ref();
     let why = error.map(|error| format!(": {} ({})", error.error, error.class)).unwrap_or_default();
     // A stale token without a failure is a refresh about to happen.
-    (now.state != State::Stale || error.is_some()).then(|| format!("{state}, {left} s left{why}"))
+    (now.state != State::Stale || error.is_some()).then(|| format!("{state}{why}; {left}"))
 }
