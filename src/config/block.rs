@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::context::Cx;
 use super::later;
+use super::node::{Kind, Node};
 use super::read::{At, Definitions, ParseError, Read, at, wrong_type};
 use super::redact;
 use super::source::Span;
-use super::tree::{Kind, Node};
 
 /// Whether a field must be given.
 #[derive(Debug, Clone, Copy)]
@@ -244,7 +244,7 @@ macro_rules! block {
             }
 
             fn read(
-                node: &$crate::config::tree::Node,
+                node: &$crate::config::node::Node,
                 cx: &mut $crate::config::context::Cx<'_>,
             ) -> Option<Self> {
                 $crate::config::block::open::<Self>(node, cx)?;

@@ -2,7 +2,7 @@
 //!
 //! Works on nodes, so that a problem in a default is shown where the default stands.
 
-use super::tree::{Entry, Kind, Node};
+use super::node::{Entry, Kind, Node};
 
 /// Keys whose mapping is one value and is never merged with another: the sources of a secret or file.
 const ATOMS: &[&str] = &["env", "file", "systemd", "exec", "value"];

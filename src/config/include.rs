@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use super::block::open;
 use super::blocks::Included;
 use super::context::Cx;
+use super::node::{Entry, Kind, Node};
 use super::read::{OneOrMany, Read, at, wrong_type};
 use super::source::{Source, Span};
-use super::tree::{self, Entry, Kind, Node};
+use super::tree;
 use super::values::NonEmpty;
 
 /// The largest configuration file, in bytes.

@@ -3,6 +3,7 @@
 //! Owns: parsing with spans, interpolation, includes, the JSON Schema and the reference. The blocks as they
 //! are written never leave this module, and no problem that it reports shows a secret.
 
+mod addresses;
 mod block;
 mod blocks;
 mod context;
@@ -11,6 +12,7 @@ mod include;
 mod interpolate;
 mod later;
 mod lower;
+mod node;
 mod problem;
 mod read;
 mod redact;
@@ -146,7 +148,7 @@ pub fn parse_with(text: &str, name: &str, vars: &dyn Fn(&str) -> Option<String>)
     Ok(config)
 }
 
-fn whole(mut root: tree::Node, path: &Path, cx: &mut Cx<'_>) -> Option<Config> {
+fn whole(mut root: node::Node, path: &Path, cx: &mut Cx<'_>) -> Option<Config> {
     let mut files = vec![path.to_path_buf()];
     files.extend(include::apply(&mut root, cx));
     defaults::apply(&mut root);

@@ -6,10 +6,10 @@
 use serde_json::{Map, Value, json};
 
 use super::context::Cx;
+use super::node::{Kind, Node, Resolved, Scalar};
 use super::problem::Problem;
 use super::redact;
 use super::source::Span;
-use super::tree::{Kind, Node, Resolved, Scalar};
 
 /// A value with its place.
 #[derive(Debug, Clone)]

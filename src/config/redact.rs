@@ -4,8 +4,8 @@
 //! even the structure is known. What the configuration's types know to be a secret is masked by them.
 
 use super::context::Cx;
+use super::node::{Kind, Node};
 use super::source::Span;
-use super::tree::{Kind, Node};
 
 /// Keys of which a scalar value is taken for a secret wherever they stand.
 const SECRET_KEYS: &[&str] = &[

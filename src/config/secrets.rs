@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::block::field;
 use super::block::{Need, nearest};
 use super::context::Cx;
+use super::node::{Kind, Node, Resolved};
 use super::read::{At, Definitions, Read, at, wrong_type};
 use super::redact;
-use super::tree::{Kind, Node, Resolved};
 use super::values::NonEmpty;
 use crate::secret::{Secret, SecretSource};
 

@@ -118,7 +118,7 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     );
     check(
         "credential: example",
-        "credential: example\n      - {name: b, match: {path_prefix: /api}, upstream: https://b.example.com}",
+        "credential: example\n      - {name: b, match: {path_prefix: /api/}, upstream: https://b.example.com}",
         &["the routes `api` and `b` match the same requests", "first here"],
     );
     check(

@@ -1,18 +1,15 @@
 //! The values of the configuration that are written as one text.
 //!
-//! Owns: how durations, sizes, addresses, names, URLs and header fields are written, and what is said of one
-//! that is none.
+//! Owns: how durations, sizes, numbers, names and header fields are written, and what is said of one that is
+//! none. Addresses, hosts and URLs have a page of their own.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::read::{Parse, ParseError};
-use crate::listener::BindAddress;
 use crate::names::Name;
-use crate::origin::{Origin, OriginError};
 
 /// Any text.
 impl Parse for String {
@@ -201,197 +198,6 @@ impl Parse for Name {
     }
 }
 
-impl Parse for Origin {
-    const WHAT: &'static str = "an origin such as `https://api.example.com`";
-    fn schema() -> Value {
-        json!({"title": "origin", "type": "string", "format": "uri", "examples": ["https://api.example.com"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        Self::try_new(text).map_err(|error| match error {
-            OriginError::NotAnOrigin(_) => ParseError::because("a path cannot stand here").hint(
-                "remove the path here; `rewrite_prefix` of the route puts one before the request's path",
-            ),
-            OriginError::Url(_) if !text.contains("://") => {
-                ParseError::because("the scheme is missing").hint("write `https://` before the host")
-            }
-            other => ParseError::because(other),
-        })
-    }
-}
-
-/// An `http` or `https` URL without user name and fragment.
-#[derive(Debug, Clone)]
-pub(super) struct HttpUrl(pub(super) url::Url);
-
-impl Parse for HttpUrl {
-    const WHAT: &'static str = "a URL such as `https://id.example.com/token`";
-    fn schema() -> Value {
-        json!({"title": "URL", "type": "string", "format": "uri"})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        let url = url::Url::parse(text).map_err(|error| {
-            if text.contains("://") {
-                ParseError::because(error)
-            } else {
-                ParseError::because("the scheme is missing").hint("write `https://` before the host")
-            }
-        })?;
-        Origin::of_url(&url).map_err(ParseError::because)?;
-        if url.fragment().is_some() {
-            return Err(ParseError::because("a fragment (`#…`) cannot stand here"));
-        }
-        Ok(Self(url))
-    }
-}
-
-/// The URL of an HTTP proxy.
-#[derive(Debug, Clone)]
-pub(super) struct ProxyUrl(pub(super) url::Url);
-
-impl Parse for ProxyUrl {
-    const WHAT: &'static str = "an HTTP proxy such as `http://proxy.example.com:3128`";
-    fn schema() -> Value {
-        json!({"title": "URL", "type": ["string", "null"], "format": "uri", "examples": ["http://proxy.example.com:3128"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        let origin = Origin::try_new(text).map_err(|error| match error {
-            OriginError::UserInfo => {
-                ParseError::because("a proxy with a user name is not supported by this version")
-            }
-            OriginError::Url(_) if !text.contains("://") => {
-                ParseError::because("the scheme is missing").hint("write `http://` before the host")
-            }
-            other => ParseError::because(other),
-        })?;
-        if origin.scheme() != crate::origin::Scheme::Http {
-            return Err(ParseError::because("a proxy is spoken to over plain http").hint(
-                "write `http://…`; what goes through it to an https origin is encrypted all the same",
-            ));
-        }
-        url::Url::parse(text).map(Self).map_err(ParseError::because)
-    }
-}
-
-impl Parse for BindAddress {
-    const WHAT: &'static str = "an address such as `127.0.0.1:8080`";
-    fn schema() -> Value {
-        json!({"title": "address", "type": "string",
-               "examples": ["127.0.0.1:8080", "[::1]:8080", "unix:/run/bearward/api.sock", "systemd:NAME"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err(ParseError::because("the path is missing"));
-            }
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        if let Some(name) = text.strip_prefix("systemd:") {
-            if name.is_empty() {
-                return Err(ParseError::because("the socket's name is missing"));
-            }
-            return Ok(Self::Systemd(name.to_owned()));
-        }
-        text.parse().map(Self::Tcp).map_err(|_| address_error(text))
-    }
-}
-
-fn address_error(text: &str) -> ParseError {
-    if let Some((host, port)) = text.rsplit_once(':') {
-        if port.parse::<u16>().is_err() {
-            return ParseError::because("the port must be a number from 0 to 65535");
-        }
-        return match host {
-            "localhost" => {
-                ParseError::because("a name cannot be bound to").hint(format!("write `127.0.0.1:{port}`"))
-            }
-            "" | "*" => ParseError::because("the address is missing").hint(format!(
-                "write `127.0.0.1:{port}` for this machine alone, \"[::]:{port}\" or `0.0.0.0:{port}` for all"
-            )),
-            host if host.contains(':') => ParseError::because("an IPv6 address stands in brackets")
-                .hint(format!("write \"[{}]:{port}\" in quotes", host.trim_matches(['[', ']']))),
-            _ => ParseError::because("an IP address must stand before the port"),
-        };
-    }
-    match text.parse::<std::net::IpAddr>() {
-        Ok(ip) if ip.is_ipv4() => {
-            ParseError::because("the port is missing").hint(format!("write `{text}:8080`"))
-        }
-        _ => ParseError::plain().hint("write `IP:PORT`, `unix:/PATH` or `systemd:NAME`"),
-    }
-}
-
-impl Parse for std::net::SocketAddr {
-    const WHAT: &'static str = "an address such as `0.0.0.0:9902`";
-    fn schema() -> Value {
-        json!({"title": "address", "type": "string", "examples": ["0.0.0.0:9902"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        text.parse().map_err(|_| address_error(text))
-    }
-}
-
-/// A host name or IP address as it stands in a Host field, without port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Host(pub(super) String);
-
-impl Parse for Host {
-    const WHAT: &'static str = "a host such as `api.internal`";
-    fn schema() -> Value {
-        json!({"title": "host", "type": "string", "examples": ["localhost", "api.internal"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        if text.contains("://") || text.contains('/') {
-            return Err(ParseError::because("only the host may stand here, without scheme and path"));
-        }
-        if text.contains('*') {
-            return Err(ParseError::because("patterns are not possible here").hint("list each host"));
-        }
-        let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        if unbracketed.parse::<std::net::Ipv6Addr>().is_ok() {
-            return Ok(Self(format!("[{}]", unbracketed.to_ascii_lowercase())));
-        }
-        if text.contains(':') {
-            return Err(ParseError::because("a port cannot stand here")
-                .hint("any port matches; write the host alone"));
-        }
-        let host = url::Host::parse(text.strip_suffix('.').unwrap_or(text));
-        host.map(|host| Self(host.to_string())).map_err(ParseError::because)
-    }
-}
-
-/// A path that begins with `/`, in normal form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PathPrefix(pub(super) String);
-
-impl Parse for PathPrefix {
-    const WHAT: &'static str = "a path prefix such as `/api/`";
-    fn schema() -> Value {
-        json!({"title": "path", "type": "string", "pattern": "^/|\\$\\{", "examples": ["/api/"]})
-    }
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        if !text.starts_with('/') {
-            return Err(ParseError::because("it must begin with `/`").hint(format!("write `/{text}`")));
-        }
-        if text.contains(['?', '#', '*', '\\']) || text.chars().any(|c| !c.is_ascii_graphic()) {
-            return Err(ParseError::because("it holds a character that cannot stand in a path prefix").hint(
-                "a prefix is literal: no patterns, query or fragment; other characters are percent-encoded",
-            ));
-        }
-        if text.split('/').any(|segment| matches!(segment, "." | "..")) || text.contains("//") {
-            return Err(ParseError::because("`.`, `..` and empty segments never match"));
-        }
-        let good = text
-            .split('%')
-            .skip(1)
-            .all(|rest| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)));
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ParseError::because("`%` must begin an escape such as `%20`"))
-        }
-    }
-}
-
 impl Parse for Method {
     const WHAT: &'static str = "a method such as `GET`";
     fn schema() -> Value {
@@ -450,5 +256,66 @@ impl Parse for tracing::Level {
                 Err(super::block::no_choice("log level", other, &["trace", "debug", "info", "warn", "error"]))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(Duration::parse(text).ok(), expected.map(Duration::from_millis), "{text}");
+        };
+        check("250ms", Some(250));
+        check("30s", Some(30_000));
+        check("5m", Some(300_000));
+        check("12h", Some(43_200_000));
+        check("7d", Some(604_800_000));
+        check("0s", Some(0));
+        check("5", None);
+        check("5 s", None);
+        check("-5s", None);
+        check("1.5s", None);
+        check("s", None);
+        check("99999999999999999999d", None);
+        check("40000d", None);
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_where_they_say_so() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(Size::parse(text).ok().map(|size| size.0), expected, "{text}");
+        };
+        check("64KiB", Some(65_536));
+        check("1MiB", Some(1_048_576));
+        check("1kB", Some(1_000));
+        check("4096", Some(4_096));
+        check("many", None);
+        check("-1KiB", None);
+    }
+
+    #[test]
+    fn fractions_are_between_nothing_and_all() {
+        let check = |text: &str, expected: Option<u32>| {
+            assert_eq!(Fraction::parse(text).ok().map(|part| part.0), expected, "{text}");
+        };
+        check("0.75", Some(750_000));
+        check("0", None);
+        check("1", None);
+        check("NaN", None);
+        check("1e-7", None);
+        check("x", None);
+    }
+
+    #[test]
+    fn header_values_hold_no_line_end() {
+        let check =
+            |text: &str, expected: bool| assert_eq!(HeaderValue::parse(text).is_ok(), expected, "{text:?}");
+        check("acme", true);
+        check("a\tb c", true);
+        check("a\r\nb", false);
+        check("ü", false);
     }
 }

@@ -9,6 +9,7 @@ mod outbound;
 mod pool;
 mod transport;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::origin::Origin;
@@ -19,7 +20,7 @@ pub use pool::{Lease, Pool, SendError};
 pub use transport::Transport;
 
 /// `upstream:` of a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Where requests go.
     pub origin: Origin,
@@ -27,6 +28,16 @@ pub struct UpstreamConfig {
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (upstream, else global): CONNECT for https, absolute-form for http.
     pub outbound_proxy: Option<url::Url>,
+}
+
+impl fmt::Debug for UpstreamConfig {
+    /// Leaves out the proxy's user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamConfig")
+            .field("origin", &self.origin)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `timeouts` of a route.

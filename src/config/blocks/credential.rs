@@ -1,10 +1,11 @@
 //! Credentials.
 
 use super::Tls;
+use crate::config::addresses::{HttpUrl, ProxyUrl};
 use crate::config::block::{block, choice};
 use crate::config::read::{At, Named, OneOrMany};
 use crate::config::secrets::FileRef;
-use crate::config::values::{Fraction, HttpUrl, Loose, NonEmpty, Positive, ProxyUrl};
+use crate::config::values::{Fraction, Loose, NonEmpty, Positive};
 use crate::credential::RotationMode;
 use crate::oauth::{Algorithm, BasicEncoding, ClientIdParam, Preset};
 use crate::origin::Origin;

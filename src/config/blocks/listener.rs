@@ -3,11 +3,12 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use super::Tls;
+use crate::config::addresses::{Host, PathPrefix, ProxyUrl};
 use crate::config::block::{block, choice};
 use crate::config::context::Cx;
+use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Named, Read};
-use crate::config::tree::{Kind, Node};
-use crate::config::values::{Host, PathPrefix, Positive, ProxyUrl};
+use crate::config::values::Positive;
 use crate::listener::BindAddress;
 use crate::names::Name;
 use crate::origin::Origin;
@@ -69,7 +70,7 @@ block! {
 block! {
     /// Which requests a route is for; all conditions must hold.
     struct Match = "match" {
-        /// Hosts of the request, without port. Without it, the listener's bind address and `localhost`.
+        /// Hosts of the request; one with a port is for that port alone. Without it, the listener's bind address and `localhost`.
         optional hosts: Vec<At<Host>>;
         /// The beginning of the path, on segment boundaries.
         default("/") path_prefix: PathPrefix;

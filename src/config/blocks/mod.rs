@@ -8,10 +8,11 @@ pub(super) mod listener;
 
 use std::time::Duration;
 
+use super::addresses::ProxyUrl;
 use super::block::{Partial, block, choice};
 use super::read::{At, Named, OneOrMany};
 use super::secrets::LocalPath;
-use super::values::{Count, NonEmpty, Positive, ProxyUrl, Size, Version, Workers};
+use super::values::{Count, NonEmpty, Positive, Size, Version, Workers};
 use crate::config::LogFormat;
 use crate::listener::BindAddress;
 use crate::secret::SecretSource;
@@ -165,7 +166,7 @@ block! {
         /// The PEM private key of `cert`.
         optional key: SecretSource;
         /// The name to verify and to send instead of the URL's host.
-        optional server_name: super::values::Host;
+        optional server_name: super::addresses::Host;
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{client, route, secret};
+use crate::config::addresses::HttpUrl;
 use crate::config::blocks::File;
 use crate::config::blocks::credential::{Credential, GrantName};
 use crate::config::context::Cx;
 use crate::config::problem::Severity;
 use crate::config::read::{At, Parse};
 use crate::config::source::Span;
-use crate::config::values::HttpUrl;
 use crate::credential::{CredentialConfig, RotationMode};
 use crate::names::Name;
 use crate::oauth::{ClientAuth, EndpointSource, Grant, OAuthConfig, Preset};

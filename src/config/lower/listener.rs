@@ -125,13 +125,12 @@ fn match_overlaps(one: &RouteConfig, other: &RouteConfig, bind: &BindAddress) ->
             hosts
         })
     };
-    let prefix = |route: &RouteConfig| route.path_prefix.trim_end_matches('/').to_owned();
     let same_methods = match (one.methods.is_empty(), other.methods.is_empty()) {
         (true, true) => true,
         (false, false) => one.methods.iter().any(|method| other.methods.contains(method)),
         _ => false,
     };
-    same_methods && prefix(one) == prefix(other) && {
+    same_methods && one.path_prefix == other.path_prefix && {
         let others = hosts(other);
         hosts(one).iter().any(|host| others.contains(host))
     }

@@ -61,7 +61,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
 }
 
 /// Warns of proxy settings in the environment that are not used.
-pub(super) fn check_environment(root: &super::tree::Node, cx: &mut Cx<'_>) {
+pub(super) fn check_environment(root: &super::node::Node, cx: &mut Cx<'_>) {
     if root.find("outbound_proxy").is_some() {
         return;
     }

@@ -45,7 +45,6 @@ pub(super) fn route(
     let response_headers = edits(block.response_headers.as_ref(), false, false, cx);
     let condition = block.r#match.as_ref().map(|condition| &condition.value);
     let prefix = condition.and_then(|condition| condition.path_prefix.as_ref());
-    check_rewrite(block, prefix, cx);
     if let Some(hosts) = condition.and_then(|condition| condition.hosts.as_ref())
         && hosts.value.is_empty()
     {
@@ -74,18 +73,6 @@ pub(super) fn route(
         wait_for_token: block.wait_for_token.as_ref()?.value,
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
     })
-}
-
-fn check_rewrite(block: &Route, prefix: Option<&At<crate::config::values::PathPrefix>>, cx: &mut Cx<'_>) {
-    if let (Some(prefix), Some(rewrite)) = (prefix, &block.rewrite_prefix)
-        && prefix.value.0.ends_with('/') != rewrite.value.0.ends_with('/')
-        && prefix.value.0 != "/"
-        && rewrite.value.0 != "/"
-    {
-        cx.warning(rewrite.span, "only one of `path_prefix` and `rewrite_prefix` ends with `/`")
-            .also(prefix.span, "this prefix is replaced")
-            .hint("write both with `/` at the end, or both without");
-    }
 }
 
 fn upstream(
