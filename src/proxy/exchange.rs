@@ -17,6 +17,8 @@ use crate::upstream::{Lease, SendError};
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     pub(super) lease: Lease<RequestBody>,
+    /// When the head was there.
+    pub(super) at: Instant,
 }
 
 /// Sends `request` and waits for the head of the answer.
@@ -46,8 +48,9 @@ pub(super) async fn exchange(
         client.await_upstream(None);
         match outcome {
             Some(Ok(response)) => {
-                route.counters.upstream_duration.observe(sent_at.elapsed());
-                return Ok(Answer { response, lease });
+                let at = Instant::now();
+                route.counters.upstream_duration.observe(at.saturating_duration_since(sent_at));
+                return Ok(Answer { response, lease, at });
             }
             None => return Err(Refusal::UpstreamTimeout),
             Some(Err(SendError { error, unsent })) => {

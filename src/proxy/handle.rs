@@ -279,7 +279,7 @@ fn relay(
     forwarded: Forwarded,
     began: Instant,
 ) -> Response<ResponseBody> {
-    let Forwarded { answer: Answer { response, mut lease }, flow } = forwarded;
+    let Forwarded { answer: Answer { response, mut lease, at }, flow } = forwarded;
     let (mut head, incoming) = response.into_parts();
     if head.status.is_informational() {
         let id = identity.ids.of(&http::HeaderMap::new());
@@ -297,7 +297,7 @@ fn relay(
     };
     let idle = route.timeouts.response_idle;
     let body = if lease.is_idle() {
-        lease.release(Instant::now());
+        lease.release(at);
         ResponseBody::arrived(incoming, exchange)
     } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
         lease.detach();

@@ -418,7 +418,7 @@ fn an_idle_connection_is_closed_and_a_request_under_way_is_finished_at_shutdown(
         std::thread::sleep(Duration::from_millis(300));
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
     });
-    let mut rig = Rig::to(&origin);
+    let rig = Rig::to(&origin);
     let mut idle = rig.connect();
     idle.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     idle.answer();
@@ -444,7 +444,7 @@ fn what_does_not_finish_in_time_is_cut_and_counted() {
         std::thread::sleep(Duration::from_secs(5));
         false
     });
-    let mut rig = Rig::to(&origin);
+    let rig = Rig::to(&origin);
     let mut wire = rig.connect();
     wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     wait_until(|| !origin.requests().is_empty());

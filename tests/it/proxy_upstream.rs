@@ -263,7 +263,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         routes: vec![plain],
     };
     let limits = Limits { workers: Some(1), ..Limits::default() };
-    let mut plane = DataPlane::start(&[listener], limits, &|_| None, Clock::System).expect("started");
+    let plane = DataPlane::start(&[listener], limits, &|_| None, Clock::System).expect("started");
     assert_eq!(plane.addresses()[0].1, format!("unix:{}", path.display()));
     let mut stream = UnixStream::connect(&path).expect("connected");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
