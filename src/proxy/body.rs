@@ -23,6 +23,9 @@ use crate::upstream::Lease;
 
 /// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
+/// How much of an unwanted body is taken, and for how long.
+const MAX_DRAINED: usize = 1024 * 1024;
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// The longest body that is kept for sending it again after a 401.
 const MAX_KEPT: usize = 64 * 1024;
 
@@ -260,6 +263,24 @@ enum Source {
     Arriving(Incoming, Option<Lease<RequestBody>>, Duration),
 }
 
+/// Takes the rest of a body that nobody wants, so that the client reads the answer instead of a reset connection.
+/// Bounded: beyond that the connection is closed.
+pub(super) fn drain(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(tokio::time::timeout(DRAIN_LIMIT, async move {
+        let mut left = MAX_DRAINED;
+        while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }));
+}
+
 /// What is counted when an exchange ends.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -315,7 +336,8 @@ impl Exchange {
         }
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.client.await_upstream(None);
+                // Runs for the upstream's next piece, and for the client to take this one.
+                self.client.await_upstream(Some(Instant::now() + idle));
                 if frame.is_trailers() {
                     give_back(cx, lease);
                     return Poll::Ready(None);

@@ -14,6 +14,8 @@ use super::forward::Forwarded;
 
 /// How long a client may take for the head of a request, from its first byte (or from accepting).
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long an exchange has to notice that its deadline passed.
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long a kept connection may be idle.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -108,6 +110,7 @@ impl Client {
     #[inline]
     pub(super) fn await_upstream(&self, deadline: Option<Instant>) {
         self.deadline.set(deadline);
+        self.upstream_late.set(false);
     }
 
     /// The upstream has `limit` from now on, unless its time runs already.
@@ -158,8 +161,11 @@ impl Client {
             return Due::Close;
         }
         if self.deadline.get().is_some_and(|deadline| deadline <= now) {
-            self.deadline.set(None);
-            self.upstream_late.set(true);
+            if self.upstream_late.replace(true) {
+                // Nobody looked: the answer waits for a client that does not read.
+                return Due::Close;
+            }
+            self.deadline.set(Some(now + NOTICE));
         }
         if self.body_deadline.get().is_some_and(|deadline| deadline <= now) {
             self.body_deadline.set(None);

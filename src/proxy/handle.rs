@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
-use super::body::{Exchange, Flow};
+use super::body::{Exchange, Flow, drain};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;
@@ -40,6 +40,7 @@ pub async fn handle(
         Ok(Admitted::Options) => return options(&site, &client, began),
         Err(refusal) => {
             let id = site.identity.ids.of(request.headers());
+            refuse_body(request);
             return refuse(&refusal, &id, &site.unrouted, &client, began);
         }
     };
@@ -51,6 +52,13 @@ pub async fn handle(
             route.counters.errors.increment();
             refuse(&refusal, &id, &route.counters, &client, began)
         }
+    }
+}
+
+/// A body whose sender waits to be asked for it is not asked for; any other is taken, within limits.
+fn refuse_body(request: Request<Incoming>) {
+    if !request.headers().contains_key(header::EXPECT) {
+        drain(request.into_body());
     }
 }
 
@@ -74,6 +82,22 @@ async fn forward(
     edit(identity, route, client, &mut head, id, seen)?;
     head.uri = target(route, &head.uri, path)?;
     head.extensions = http::Extensions::new();
+    let (mut injected, mut generation) = (None, 0);
+    if let Some(token) = &route.token {
+        let authorized = token.borrow_mut().authorize(identity.clock.boot());
+        let (bearer, of) = match authorized {
+            Ok(token) => token,
+            Err(unavailable) => match wait_for_token(identity, route, token, unavailable).await {
+                Ok(token) => token,
+                Err(refusal) => {
+                    refuse_body(Request::from_parts(head, incoming));
+                    return Err(refusal);
+                }
+            },
+        };
+        generation = of;
+        injected = Some(bearer);
+    }
     let (body, flow) = if incoming.is_end_stream() {
         (RequestBody::Empty, None)
     } else {
@@ -85,14 +109,7 @@ async fn forward(
         (body, Some(flow))
     };
     head.version = Version::HTTP_11;
-    let mut generation = 0;
-    if let Some(token) = &route.token {
-        let authorized = token.borrow_mut().authorize(identity.clock.boot());
-        let (bearer, of) = match authorized {
-            Ok(token) => token,
-            Err(unavailable) => wait_for_token(identity, route, token, unavailable).await?,
-        };
-        generation = of;
+    if let Some(bearer) = injected {
         head.headers.insert(header::AUTHORIZATION, bearer);
     }
     let mut request = Request::from_parts(head, body);

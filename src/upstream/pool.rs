@@ -112,12 +112,12 @@ where
         Ok(self.lease(Box::new(Connection { sender, driver, ended: false, reused: false, retired: false })))
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and what the upstream closed.
     pub fn sweep(&self, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        // Put back in order of time, so that the oldest stand first.
-        let stale = idle.partition_point(|entry| now.saturating_duration_since(entry.since) >= IDLE_LIMIT);
-        idle.drain(..stale);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.idle.borrow_mut().retain_mut(|entry| {
+            now.saturating_duration_since(entry.since) < IDLE_LIMIT && !entry.connection.drive(&mut cx)
+        });
     }
 
     fn lease(self: &Rc<Self>, connection: Box<Connection<B>>) -> Lease<B> {

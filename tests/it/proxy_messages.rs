@@ -331,6 +331,74 @@ fn an_answer_that_stalls_is_cut() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_cut() {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let origin = OriginServer::scripted(move |stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        let piece = vec![b'x'; 65_536];
+        while stream.write_all(&piece).is_ok() {}
+        let _ = sender.send(());
+        false
+    });
+    let mut impatient = route(&origin.url());
+    impatient.timeouts.response_idle = Duration::from_millis(300);
+    let rig = Rig::start(vec![impatient]);
+    let mut wire = rig.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    ended.recv_timeout(Duration::from_secs(8)).expect("the origin's connection is closed");
+    wait_until(|| rig.plane.snapshot().listeners[0].connections == 0);
+}
+
+#[test]
+fn an_answer_to_an_unwanted_body_arrives() {
+    let origin = OriginServer::ok();
+    let mut api = route(&origin.url());
+    api.path_prefix = "/api".into();
+    let rig = Rig::start(vec![api]);
+    rig.cell.publish(Published { state: State::Dead, token: None, retry_at: None });
+    for (path, expected) in [("/none", 404), ("/api", 503)] {
+        let mut wire = rig.connect();
+        let body = "x".repeat(800_000);
+        wire.write(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_eq!(status(&wire.answer()), expected);
+        // The connection goes on.
+        wire.write("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(status(&wire.answer()), 204);
+    }
+}
+
+#[test]
+fn a_large_answer_flows_at_the_clients_pace() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let origin = OriginServer::scripted(move |stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 268435456\r\n\r\n");
+        let piece = vec![b'x'; 1 << 20];
+        (0..256).all(|_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(&piece).is_ok()
+        })
+    });
+    let rig = Rig::to(&origin);
+    let mut wire = rig.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_head(&mut wire.0).expect("a head");
+    std::thread::sleep(Duration::from_millis(500));
+    // What the client has not read lies in socket buffers, not in the proxy.
+    let ahead = sent.load(Ordering::SeqCst);
+    assert!(ahead < 20, "the origin sent {ahead} MiB that nobody had read");
+    let (mut left, mut piece) = (268_435_456_usize, vec![0; 1 << 20]);
+    while left > 0 {
+        let n = wire.0.read(&mut piece).expect("read");
+        assert!(n > 0, "{left} bytes are missing");
+        left -= n;
+    }
+}
+
+#[test]
 fn a_body_is_withheld_until_the_upstream_asks_for_it() {
     let origin = OriginServer::scripted(|stream, _| {
         let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
