@@ -220,6 +220,8 @@ impl Task {
         let life = TokenLife { expires, terms: self.terms(lifetime, record), jitter: Jitter::draw() };
         match Token::try_new(access, life.hard(), generation, expires_at) {
             Ok(token) => {
+                self.old_token_until = self.held.as_ref().map(|old| old.token.hard_stop);
+                self.rejected_before = *self.rejections.borrow();
                 self.held = Some(Held { token, life, fingerprint: access.fingerprint() });
                 true
             }

@@ -82,6 +82,9 @@ impl Task {
         lifetime: Duration,
     ) -> bool {
         self.note_scope(work.record.scope.as_deref(), response.scope.as_deref());
+        if self.kills_old_access_token() {
+            work.record.observed.kills_old_access_token = Some(true);
+        }
         let record = &mut work.record;
         let held = self.held.as_ref().map_or(0, |held| held.token.generation);
         record.generation = record.generation.max(held) + 1;

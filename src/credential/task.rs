@@ -31,10 +31,6 @@ const TICK: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(50);
 /// A wall clock that moved more than this against the boot clock was set by somebody.
 const CLOCK_STEP: i64 = 10_000;
-/// Clock steps, and upstreams that refuse every token, cost no more than this many refreshes in [`FORCED_WINDOW`].
-const FORCED_REFRESHES: usize = 2;
-const FORCED_WINDOW: Duration = Duration::from_secs(600);
-
 /// The token that is served.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -69,7 +65,7 @@ pub(super) struct Task {
     seed_file: FileWatch,
     files: FileWatch,
     pub(super) store_news: Option<watch::Receiver<u64>>,
-    rejections: watch::Receiver<u64>,
+    pub(super) rejections: watch::Receiver<u64>,
 
     /// The record as it was last read or written; `None` until there is one of this credential.
     pub(super) record: Option<Record>,
@@ -79,7 +75,12 @@ pub(super) struct Task {
     pub(super) failures: u32,
     pub(super) last_request: Option<BootTime>,
     pub(super) unsaved: Option<Box<Unsaved>>,
-    forced: VecDeque<BootTime>,
+    pub(super) forced: VecDeque<BootTime>,
+    /// Until when the token before the one that is held would have lived.
+    pub(super) old_token_until: Option<BootTime>,
+    /// The highest generation that was refused when the token came that is held.
+    pub(super) rejected_before: u64,
+    pub(super) old_tokens_killed: u8,
     wall_offset: i64,
     /// The provider's clock minus our boot clock, in milliseconds.
     pub(super) provider_offset: Option<i64>,
@@ -145,6 +146,9 @@ impl Task {
             last_request: None,
             unsaved: None,
             forced: VecDeque::new(),
+            old_token_until: None,
+            rejected_before: 0,
+            old_tokens_killed: 0,
             provider_offset: None,
             leader: false,
             tried: false,
@@ -278,35 +282,6 @@ impl Task {
         if refreshes {
             self.phase = Phase::Wanted;
         }
-    }
-
-    /// An upstream refused the token that is served: one refresh for that generation.
-    fn look_at_rejections(&mut self) {
-        let rejected = *self.rejections.borrow_and_update();
-        let current = self.held.as_ref().map(|held| held.token.generation);
-        if current.is_some_and(|current| rejected >= current)
-            && self.phase == Phase::Ready
-            && self.may_force()
-        {
-            tracing::info!(
-                credential = %self.config.name,
-                generation = rejected,
-                "an upstream refused the token: refreshing"
-            );
-            self.phase = Phase::Wanted;
-        }
-    }
-
-    fn may_force(&mut self) -> bool {
-        let now = self.clock.boot();
-        while self.forced.front().is_some_and(|first| now.since(*first) >= FORCED_WINDOW) {
-            self.forced.pop_front();
-        }
-        if self.forced.len() >= FORCED_REFRESHES {
-            return false;
-        }
-        self.forced.push_back(now);
-        true
     }
 
     pub(super) fn view(&self) -> View {

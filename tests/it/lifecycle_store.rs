@@ -421,6 +421,27 @@ async fn one_refused_token_costs_one_refresh_and_a_route_that_refuses_all_two_in
     world.assert_nothing_spent_twice();
 }
 
+#[tokio::test]
+async fn a_provider_that_is_seen_killing_the_old_access_token_is_asked_late() {
+    let world = World::new().await;
+    world.seeded();
+    let replica = world.start(world.config()).await;
+    for generation in 1..4 {
+        replica.generation(generation).await;
+        assert_eq!(world.record().await.observed.kills_old_access_token, None);
+        // Requests that were under way with the token before come back refused.
+        replica.credential.cell().reject(generation - 1);
+        a_while().await;
+        world.clock.suspend(HOUR * 8 / 10);
+    }
+    replica.generation(4).await;
+    assert_eq!(world.record().await.observed.kills_old_access_token, Some(true));
+    let due = replica.snapshot().refresh_at.expect("scheduled");
+    let left = due.checked_since(world.clock().wall()).expect("later");
+    assert!(left > HOUR * 85 / 100, "in {left:?}");
+    assert_eq!(world.idp.posts(), 4, "the old token's refusal is no reason to refresh");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_processes_race_for_short_tokens_and_never_spend_one_twice() {
     let world = World::with(bearward::idp::Behaviour {
