@@ -239,6 +239,8 @@ impl Task {
         Err(Ended::Failed(failure.message.clone()))
     }
 
+    /// Half an hour also where a wrong secret burns refresh tokens: a secret that is mended at the provider
+    /// shows nowhere here, and what one wrong request burnt no further one can.
     async fn configuration_is_wrong(&mut self, work: &mut Work, failure: &Failure) -> Ended {
         if self.skew_news && seed::uses_assertions(&self.config.oauth) {
             // The assertion was dated by a clock that we now know to be wrong: the next one is not.

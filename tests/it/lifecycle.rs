@@ -11,7 +11,7 @@ use bearward::clock::{Clock, ManualClock, UnixTime};
 use bearward::credential::{
     Credential, CredentialConfig, ForcedRefresh, RotationMode, Snapshot, State, identity, request_digest,
 };
-use bearward::idp::{Behaviour, DEFAULT_CLIENT, DEFAULT_SCOPE, DEFAULT_SECRET, Idp, Outcome, Settings};
+use bearward::idp::{Behaviour, DEFAULT_CLIENT, DEFAULT_SCOPE, DEFAULT_SECRET, Idp, Settings};
 use bearward::names::Name;
 use bearward::oauth::{BasicEncoding, ClientAuth, EndpointSource, Grant, OAuthConfig, preset};
 use bearward::secret::{Secret, SecretSource};
@@ -33,7 +33,6 @@ pub(crate) struct World {
 /// One process's credential. Stops when dropped.
 pub(crate) struct Replica {
     pub(crate) credential: Credential,
-    pub(crate) store: Store,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -127,9 +126,8 @@ impl World {
 
     pub(crate) async fn start_on(&self, config: CredentialConfig, store: Store) -> Replica {
         let shutdown = Shutdown::new();
-        let credential =
-            Credential::start(config, store.clone(), self.clock(), &shutdown).await.expect("it starts");
-        Replica { credential, store, shutdown }
+        let credential = Credential::start(config, store, self.clock(), &shutdown).await.expect("it starts");
+        Replica { credential, shutdown }
     }
 
     /// The record on disk.
@@ -169,10 +167,6 @@ impl World {
         for family in self.idp.families() {
             assert!(family.is_alive() && family.most_posts() <= most_posts, "{family:?}");
         }
-    }
-
-    pub(crate) fn issued(&self) -> usize {
-        self.idp.log().iter().filter(|entry| matches!(entry.outcome, Outcome::Issued { .. })).count()
     }
 }
 
