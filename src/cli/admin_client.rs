@@ -79,18 +79,18 @@ fn find(target: &Target) -> Result<(Address, Option<SecretSource>), u8> {
         Ok(path) => path,
         Err(_) => return Ok((Address::Tcp(DEFAULT_ADMIN.to_owned()), None)),
     };
-    // Its warnings are for who starts the proxy.
-    let config = config::load(&path).map_err(|problems| {
+    // The rest of the file is for who starts the proxy.
+    let admin = config::load_admin(&path).map_err(|problems| {
         check::print_problems(&path, &problems);
         exit::INVALID
     })?;
-    if !config.admin.enabled {
+    if !admin.enabled {
         return Err(fail(
             exit::INVALID,
             &format!("{}: `admin.enabled` is false, so there is nothing to ask", path.display()),
         ));
     }
-    let address = match config.admin.bind {
+    let address = match admin.bind {
         BindAddress::Tcp(address) if address.port() == 0 => {
             return Err(fail(
                 exit::INVALID,
@@ -106,7 +106,7 @@ fn find(target: &Target) -> Result<(Address, Option<SecretSource>), u8> {
             ));
         }
     };
-    Ok((address, config.admin.token))
+    Ok((address, admin.token))
 }
 
 fn parse(text: &str) -> Result<Address, u8> {

@@ -130,6 +130,32 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     }
 }
 
+/// Reads `admin` alone, for a command that asks the running proxy: whoever asks need not be able to read the
+/// secrets that the proxy reads.
+pub fn load_admin(path: &Path) -> Result<AdminConfig, Problems> {
+    let vars = environment;
+    let mut cx = Cx::new(&vars);
+    let admin = match include::read_file(path) {
+        Ok(text) => read_admin(text, path, &mut cx),
+        Err(reason) => {
+            cx.nowhere(Severity::Error, format!("cannot read {}: {reason}", path.display()));
+            None
+        }
+    };
+    admin.ok_or_else(|| problems(&cx))
+}
+
+fn read_admin(text: String, path: &Path, cx: &mut Cx<'_>) -> Option<AdminConfig> {
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let main = cx.add_source(Source { name: path.display().to_string(), directory, text });
+    let root = tree::parse(main, cx)?;
+    let block = match root.find("admin").filter(|entry| !entry.value.is_null()) {
+        Some(entry) => Some(<blocks::Admin as read::Read>::read(&entry.value, cx)?),
+        None => None,
+    };
+    lower::admin(block.as_ref(), cx)
+}
+
 /// Checks and lowers a text; `name` is the path that messages name and that relative paths are relative to.
 pub fn parse(text: &str, name: &str) -> Result<Config, Problems> {
     parse_with(text, name, &environment)

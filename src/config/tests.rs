@@ -344,6 +344,19 @@ fn the_example_is_valid_and_says_nothing() {
     assert_eq!(config.credentials[0].name.as_str(), "example");
 }
 
+#[test]
+fn the_admin_address_is_read_without_the_secrets_of_the_rest() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("config.yaml");
+    let text = with("secret: {value: \"hunter2-hunter2\"}", "secret: {file: /nonexistent/secret}");
+    std::fs::write(&path, format!("{text}admin: {{bind: 127.0.0.1:9955}}\n")).expect("write");
+    assert!(load(&path).is_err());
+    let admin = load_admin(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(admin.bind, BindAddress::Tcp(([127, 0, 0, 1], 9955).into()));
+    std::fs::write(&path, "admin: {bind: here}\n").expect("write");
+    assert!(load_admin(&path).expect_err("no address").to_string().contains("`here` is not an address"));
+}
+
 /// The secrets of [`GOOD`].
 const SECRETS: [&str; 2] = ["hunter2", "hunter3"];
 

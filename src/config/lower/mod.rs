@@ -99,7 +99,8 @@ fn limits(file: &File, cx: &mut Cx<'_>) -> Option<Limits> {
     })
 }
 
-fn admin(block: Option<&Admin>, cx: &mut Cx<'_>) -> Option<AdminConfig> {
+/// `admin`, or what stands where it is not given.
+pub(super) fn admin(block: Option<&Admin>, cx: &mut Cx<'_>) -> Option<AdminConfig> {
     let Some(block) = block else {
         let bind = BindAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9901)));
         return Some(AdminConfig { enabled: true, bind, token: None });
