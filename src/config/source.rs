@@ -153,6 +153,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "one mask is a list of masks")]
     fn a_masked_line_keeps_its_place_and_column() {
         let check = |text: &str, at, masks: &[Range<usize>], expected: (&str, &str, usize, usize)| {
             let (line, marked, number, column) = shown(text, at, masks);

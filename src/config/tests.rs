@@ -50,7 +50,7 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!((route.path_prefix.as_str(), &route.hosts), ("/api/", &None));
     assert_eq!(route.timeouts, crate::upstream::Timeouts::default());
     let credential = &config.credentials[0];
-    assert_eq!(credential.allowed_upstreams, [route.upstream.origin.clone()]);
+    assert_eq!(credential.allowed_upstreams, std::slice::from_ref(&route.upstream.origin));
     assert_eq!(credential.min_interval, Duration::from_secs(5));
     assert_eq!(credential.default_lifetime, Duration::from_secs(600));
     assert_eq!(config.limits, Limits::default());

@@ -51,6 +51,7 @@ fn command(arguments: &[&str]) -> Output {
         .expect("the binary runs")
 }
 
+#[allow(clippy::disallowed_methods, reason = "joined at once")]
 async fn off_thread(arguments: &[&str]) -> (i32, String, String) {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let output = tokio::task::spawn_blocking(move || {
@@ -229,6 +230,7 @@ async fn a_port_in_use_costs_no_refresh_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods, reason = "joined below")]
 async fn a_request_under_way_is_finished_before_the_proxy_stops() {
     let scene = Scene::new("admin-drain").await;
     let bearward = scene.start().await;

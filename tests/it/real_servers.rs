@@ -65,8 +65,9 @@ async fn django_oauth_toolkit_rotates_although_each_refresh_kills_the_token_befo
         "refresh_token": run.secret_file("seed", server.text("/refresh_token")),
     });
     let config = run.config(server.text("/origin"), &credential);
-    // Each refresh may catch every client with a request under way, once, and once more before it is published.
-    let bound = (ROTATIONS + 2) * 2 * u64::try_from(CLIENTS).expect("it is small");
+    // A request that the refresh overtook is sent again with the next token. Only one that is overtaken twice
+    // is refused: that is the server's rule and cannot be helped.
+    let bound = 4;
     rotate_under_traffic(
         &run,
         &server,
