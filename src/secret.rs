@@ -4,6 +4,7 @@
 //! serialises a secret: a fingerprint (eight hex digits of SHA-256) stands for it everywhere.
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -228,10 +229,12 @@ fn read_file(path: &Path) -> Result<Secret, SecretError> {
     if metadata.is_dir() {
         return Err(refused("it is a directory".into()));
     }
-    if metadata.len() > MAX_SECRET_BYTES as u64 {
-        return Err(SecretError::TooLarge(path.display().to_string()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| refused(plain(&error)))?;
+    let mut text = Zeroizing::new(String::new());
+    // A device or a pipe has no length: one byte more than allowed tells.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_SECRET_BYTES as u64 + 1).read_to_string(&mut text))
+        .map_err(|error| refused(plain(&error)))?;
+    let text = std::mem::take(&mut *text);
     checked(cut_newline(text), || path.display().to_string())
 }
 
@@ -337,5 +340,6 @@ mod tests {
         check(SecretSource::File(folder.path().join("none")), Err("no such file")).await;
         std::fs::write(&path, "\n").expect("write");
         check(SecretSource::File(path), Err("is empty")).await;
+        check(SecretSource::File("/dev/zero".into()), Err("larger than 64 KiB")).await;
     }
 }

@@ -15,6 +15,8 @@ use super::task::Task;
 /// Clock steps, and upstreams that refuse every token, cost no more than this many refreshes in [`FORCED_WINDOW`].
 const FORCED_REFRESHES: usize = 2;
 const FORCED_WINDOW: Duration = Duration::from_secs(600);
+/// Whoever asks within the spacing of token requests waits for its end, but not longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How often an old token must be seen dying before that is believed.
 const OLD_TOKENS_KILLED: u8 = 2;
 
@@ -25,7 +27,7 @@ impl Task {
         let too_soon = self.last_request.and_then(|last| {
             let life = self.held.as_ref().map(|held| held.life.terms.lifetime);
             let free = last.plus(schedule::spacing(self.config.min_interval, life));
-            (free > now).then(|| free.since(now))
+            Some(free.since(now)).filter(|left| *left > LONGEST_WAIT)
         });
         let refused = match (self.phase, too_soon) {
             (Phase::Dead | Phase::AwaitingLogin, _) => {

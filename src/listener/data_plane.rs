@@ -198,6 +198,9 @@ impl BoundListeners {
         let sockets =
             listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
         let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        for (listener, socket) in listeners.iter().zip(&sockets) {
+            refuse_open_to_others(listener, socket)?;
+        }
         Ok(Self { listeners: listeners.to_vec(), sockets, tls })
     }
 
@@ -285,6 +288,22 @@ fn upstream_tls(listener: &ListenerConfig) -> Result<Vec<Option<TlsClient>>, Lis
     listener.routes.iter().map(one).collect()
 }
 
+/// A socket that systemd passes shows only here where it listens; the configuration checked the others.
+fn refuse_open_to_others(listener: &ListenerConfig, socket: &Bound) -> Result<(), ListenerError> {
+    let open = socket.ip().is_some_and(|ip| !ip.to_canonical().is_loopback());
+    if !open || listener.allow_unauthenticated {
+        return Ok(());
+    }
+    Err(ListenerError::Bind {
+        listener: listener.name.clone(),
+        address: socket.address(),
+        reason:
+            "other machines reach this address and could use the credentials; listen on 127.0.0.1, or say \
+                 `allow_unauthenticated: true`"
+                .into(),
+    })
+}
+
 fn prepare(
     listener: &ListenerConfig,
     tls: Vec<Option<TlsClient>>,
@@ -346,4 +365,25 @@ fn sites(
         }));
     }
     (sites, pools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_others_reach_needs_a_word() {
+        let socket = Bound::Tcp(std::net::TcpListener::bind("0.0.0.0:0").expect("bound"));
+        let mut listener = ListenerConfig {
+            name: Name::try_new("passed").expect("a name"),
+            bind: super::super::BindAddress::Systemd("passed".into()),
+            allow_unauthenticated: false,
+            allowed_origins: Vec::new(),
+            routes: Vec::new(),
+        };
+        let error = refuse_open_to_others(&listener, &socket).expect_err("refused").to_string();
+        assert!(error.contains("allow_unauthenticated: true"), "{error}");
+        listener.allow_unauthenticated = true;
+        assert!(refuse_open_to_others(&listener, &socket).is_ok());
+    }
 }

@@ -169,7 +169,7 @@ async fn a_refresh_needs_the_token_of_the_admin_listener() {
     assert!(said.contains("Authorization: Bearer <admin.token>"), "{said}");
     assert_eq!(scene.idp.log().len(), 1, "nothing was asked of the provider");
 
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The spacing of token requests is waited for, not an error.
     let (code, said, errors) =
         off_thread(&["refresh", "it", "--admin", &admin, "--token-file", &token_file]).await;
     assert_eq!((code, said.as_str()), (0, "it: refreshed, generation 2\n"), "{errors}");
