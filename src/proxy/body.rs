@@ -1,4 +1,4 @@
-//! Bodies in both directions, streamed frame by frame.
+//! The body of a request, streamed frame by frame.
 //!
 //! Owns: backpressure (a frame is asked for when it can be written), idle limits, and that a body which breaks
 //! off is passed on as broken. Keeps nothing but short bodies that may have to be sent again.
@@ -18,8 +18,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{Client, Route};
-use crate::telemetry::counters::RouteCounters;
-use crate::upstream::Lease;
 
 /// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
@@ -245,24 +243,6 @@ impl Body for RequestBody {
     }
 }
 
-/// The body of an answer on its way to the client. Its end is the end of the exchange: counters and deadlines of the
-/// connection follow from it.
-#[derive(Debug)]
-pub struct ResponseBody {
-    source: Source,
-    exchange: Exchange,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// Our own words, or nothing.
-    Full(Option<Bytes>),
-    /// What is there whole, on a connection that went back to its pool already.
-    Arrived(Incoming),
-    /// What still arrives.
-    Arriving(Incoming, Option<Lease<RequestBody>>, Duration),
-}
-
 /// Takes the rest of a body that nobody wants, so that the client reads the answer instead of a reset connection.
 /// Bounded: beyond that the connection is closed.
 pub(super) fn drain(mut body: Incoming) {
@@ -279,130 +259,4 @@ pub(super) fn drain(mut body: Incoming) {
             }
         }
     }));
-}
-
-/// What is counted when an exchange ends.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) client: Rc<Client>,
-    pub(super) counters: Arc<RouteCounters>,
-    pub(super) status: u16,
-    pub(super) began: Instant,
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        self.client.answered(now);
-        self.counters.answered(self.status, now.saturating_duration_since(self.began));
-    }
-}
-
-impl ResponseBody {
-    pub(super) fn full(bytes: Bytes, exchange: Exchange) -> Self {
-        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
-    }
-
-    pub(super) fn arrived(incoming: Incoming, exchange: Exchange) -> Self {
-        Self { source: Source::Arrived(incoming), exchange }
-    }
-
-    pub(super) fn arriving(
-        incoming: Incoming,
-        lease: Option<Lease<RequestBody>>,
-        idle: Duration,
-        exchange: Exchange,
-    ) -> Self {
-        Self { source: Source::Arriving(incoming, lease, idle), exchange }
-    }
-}
-
-impl Exchange {
-    fn broke_off(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.counters.errors.increment();
-        Poll::Ready(Some(Err(error)))
-    }
-
-    /// Reads on. The connection of the upstream has no task of its own, so it is moved on here.
-    fn poll_arriving(
-        &self,
-        cx: &mut Context<'_>,
-        incoming: &mut Incoming,
-        lease: &mut Option<Lease<RequestBody>>,
-        idle: Duration,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(lease) = lease {
-            lease.drive(cx);
-        }
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                // Runs for the upstream's next piece, and for the client to take this one.
-                self.client.await_upstream(Some(Instant::now() + idle));
-                if frame.is_trailers() {
-                    give_back(cx, lease);
-                    return Poll::Ready(None);
-                }
-                if incoming.is_end_stream() {
-                    give_back(cx, lease);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(_))) => self.broke_off(BodyError::Broken),
-            Poll::Ready(None) => {
-                give_back(cx, lease);
-                Poll::Ready(None)
-            }
-            Poll::Pending if self.client.upstream_is_late() => self.broke_off(BodyError::Late),
-            Poll::Pending => {
-                self.client.await_upstream_unless_set(idle);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-fn give_back(cx: &mut Context<'_>, lease: &mut Option<Lease<RequestBody>>) {
-    if let Some(mut lease) = lease.take() {
-        lease.drive(cx);
-        lease.release(Instant::now());
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { source, exchange } = self.get_mut();
-        match source {
-            Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Arrived(incoming) => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
-                Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
-                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            },
-            Source::Arriving(incoming, lease, idle) => exchange.poll_arriving(cx, incoming, lease, *idle),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Full(bytes) => bytes.is_none(),
-            Source::Arrived(incoming) => incoming.is_end_stream(),
-            // The lease is given back when the end is seen.
-            Source::Arriving(incoming, lease, _) => lease.is_none() && incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Arrived(incoming) | Source::Arriving(incoming, ..) => incoming.size_hint(),
-        }
-    }
 }

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
-use super::body::{Exchange, Flow, drain};
+use super::answer_body::Exchange;
+use super::body::{Flow, drain};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;

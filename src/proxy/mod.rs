@@ -4,6 +4,7 @@
 //! half of `credential`.
 
 mod admit;
+mod answer_body;
 mod body;
 mod client;
 mod error;
@@ -16,7 +17,8 @@ mod site;
 mod spare;
 mod unauthorized;
 
-pub use body::{BodyError, RequestBody, ResponseBody};
+pub use answer_body::ResponseBody;
+pub use body::{BodyError, RequestBody};
 pub use client::{Client, Due};
 pub use error::Refusal;
 pub use handle::handle;

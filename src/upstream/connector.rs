@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
+use tokio::io::BufReader;
 use tokio_rustls::TlsConnector;
 
 use super::outbound::OutboundProxy;
 use super::{DialError, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
 use crate::tls::{self, TlsError};
+
+/// A TLS record of the largest size, with its header and what surrounds a small answer.
+const READ_AHEAD: usize = 18 * 1024;
 
 /// The TLS half of an upstream: built once for the process, since it reads files.
 #[derive(Debug, Clone)]
@@ -85,7 +89,10 @@ impl Connector {
         if let Some(proxy) = &self.outbound {
             proxy.open_tunnel(&mut stream, &self.origin).await?;
         }
-        match TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream).await {
+        match TlsConnector::from(Arc::clone(config))
+            .connect(name.clone(), BufReader::with_capacity(READ_AHEAD, stream))
+            .await
+        {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
             Err(error) => Err(handshake_error(&error)),
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -14,7 +14,9 @@ pub enum Transport {
     /// Cleartext.
     Tcp(TcpStream),
     /// TLS, verified.
-    Tls(Box<TlsStream<TcpStream>>),
+    ///
+    /// rustls reads 4 KiB at a time; the buffer below it takes a whole record with one system call.
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
 }
 
 impl AsyncRead for Transport {
