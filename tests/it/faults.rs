@@ -102,23 +102,19 @@ async fn a_holder_stopped_for_longer_than_the_lease_commits_late_and_the_other_a
     let second = scene.start().await;
     second.until_state("fresh", SOON).await;
 
-    // Whichever asks next is stopped while the server works on it.
-    let posts = scene.idp.posts();
-    scene.idp.faults().push(Fault::DelayAfter(Duration::from_millis(700)));
-    tokio::time::timeout(SOON, scene.idp.posts_reached(posts + 1)).await.expect("a refresh is due");
-    first.signal(Signal::STOP);
-    let stopped_led = tokio::time::timeout(SOON, scene.idp.posts_reached(posts + 2)).await.is_err();
-    let (holder, other) = if stopped_led {
-        (first, second)
-    } else {
-        // The second one led: let the first go on and stop the second at its next refresh.
-        first.signal(Signal::CONT);
+    // Either may ask next: the first is stopped at each request until it was its own.
+    loop {
         let posts = scene.idp.posts();
         scene.idp.faults().push(Fault::DelayAfter(Duration::from_millis(700)));
         tokio::time::timeout(SOON, scene.idp.posts_reached(posts + 1)).await.expect("a refresh is due");
-        second.signal(Signal::STOP);
-        (second, first)
-    };
+        first.signal(Signal::STOP);
+        let another = scene.idp.posts_reached(posts + 2);
+        if tokio::time::timeout(Duration::from_secs(8), another).await.is_err() {
+            break;
+        }
+        first.signal(Signal::CONT);
+    }
+    let (holder, other) = (first, second);
     let posts = scene.idp.posts();
     let alarmed = |it: &Value| {
         it["last_error"]["error"].as_str().is_some_and(|text| text.contains("stopped"))
