@@ -8,6 +8,7 @@ mod data_plane;
 mod serve;
 mod snapshot;
 mod timer;
+mod tunnel;
 mod worker;
 
 use std::net::SocketAddr;

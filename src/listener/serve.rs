@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +16,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::timer::Timer;
+use super::tunnel;
 use crate::proxy::{self, Client, Due, Site};
+use crate::upstream::Upgraded;
 
 /// How a connection is told to stop.
 #[derive(Debug, Default)]
@@ -37,6 +39,11 @@ pub(super) enum Wish {
 }
 
 impl Stop {
+    /// What was told so far.
+    pub(super) fn wish(&self) -> Wish {
+        self.wish.get()
+    }
+
     /// Tells the connection.
     pub(super) fn ask(&self, wish: Wish) {
         self.wish.set(self.wish.get().max(wish));
@@ -75,12 +82,12 @@ pub(super) async fn serve(
     });
     let mut builder = http1::Builder::new();
     builder.writev(false).max_header_size(header_bytes).max_buf_size(header_bytes.max(64 * 1024));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = builder.serve_connection(io, service);
     let mut timer = Timer::new();
     let mut finishing = false;
-    std::future::poll_fn(|cx| {
+    let end = std::future::poll_fn(|cx| {
         loop {
-            if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ending(outcome));
             }
             match stop.wish.get() {
@@ -88,7 +95,7 @@ pub(super) async fn serve(
                 Wish::Finish if finishing => {}
                 Wish::Finish => {
                     finishing = true;
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                     continue;
                 }
                 Wish::Cut => return Poll::Ready(End::Cut),
@@ -107,11 +114,24 @@ pub(super) async fn serve(
             }
         }
     })
-    .await
+    .await;
+    match client.take_switched() {
+        Some(upstream) if end == End::Closed => {
+            let parts = connection.into_parts();
+            let near = (parts.io.into_inner(), parts.read_buf);
+            // Boxed: a connection that only speaks HTTP does not carry it.
+            Box::pin(async move {
+                let Upgraded { transport, read, .. } = *upstream;
+                tunnel::run(near, (transport, read), &stop, &mut timer).await
+            })
+            .await
+        }
+        _ => end,
+    }
 }
 
 impl Stop {
-    fn keep(&self, cx: &Context<'_>) {
+    pub(super) fn keep(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if waker.is_none() {
             *waker = Some(cx.waker().clone());

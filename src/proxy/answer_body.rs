@@ -94,11 +94,8 @@ impl Exchange {
             Poll::Ready(Some(Ok(frame))) => {
                 // Runs for the upstream's next piece, and for the client to take this one.
                 self.client.await_upstream(Some(Instant::now() + idle));
-                if frame.is_trailers() {
-                    give_back(cx, lease);
-                    return Poll::Ready(None);
-                }
-                if incoming.is_end_stream() {
+                // Trailers that the head does not declare are dropped on the way out.
+                if frame.is_trailers() || incoming.is_end_stream() {
                     give_back(cx, lease);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -136,7 +133,6 @@ impl Body for ResponseBody {
         match source {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Arrived(incoming) => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
                 Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
                 Poll::Ready(None) => Poll::Ready(None),

@@ -172,8 +172,10 @@ impl Streaming {
             Poll::Ready(Some(Ok(frame))) => {
                 self.client.body_arrived();
                 if frame.is_trailers() {
+                    // They are not kept for a second time.
+                    self.flow.kept.take();
                     self.end();
-                    return Poll::Ready(None);
+                    return Poll::Ready(Some(Ok(frame)));
                 }
                 if let Some(piece) = frame.data_ref() {
                     self.flow.keep(piece);

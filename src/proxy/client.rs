@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::RequestBody;
 use super::forward::Forwarded;
+use crate::upstream::Upgraded;
 
 /// How long a client may take for the head of a request, from its first byte (or from accepting).
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +36,8 @@ pub struct Client {
     body_late: Cell<bool>,
     /// Who polls the request body, where that is not the connection's task.
     body_waker: RefCell<Option<Waker>>,
+    /// The other side, once both have switched protocols.
+    switched: RefCell<Option<Box<Upgraded<RequestBody>>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl Client {
             body_deadline: Cell::new(None),
             body_late: Cell::new(false),
             body_waker: RefCell::new(None),
+            switched: RefCell::new(None),
         }
     }
 
@@ -175,6 +180,16 @@ impl Client {
             }
         }
         Due::Poll
+    }
+
+    /// After this answer the connection belongs to `upstream`.
+    pub(super) fn switch_to(&self, upstream: Box<Upgraded<RequestBody>>) {
+        self.switched.replace(Some(upstream));
+    }
+
+    /// The upstream connection that this one switched protocols with, if the last answer was a 101.
+    pub fn take_switched(&self) -> Option<Box<Upgraded<RequestBody>>> {
+        self.switched.take()
     }
 
     /// Whether no request is being read or served.

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
-use super::answer_body::Exchange;
+use super::answer::{Forwarded, options, refuse, relay};
+use super::asked::Asked;
 use super::body::{Flow, drain};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
@@ -24,7 +25,6 @@ use super::unauthorized;
 use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::path::PathError;
-use crate::telemetry::counters::RouteCounters;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const X_FORWARDED_PREFIX: http::HeaderName = http::HeaderName::from_static("x-forwarded-prefix");
@@ -63,12 +63,6 @@ fn refuse_body(request: Request<Incoming>) {
     }
 }
 
-/// What `relay` needs of an exchange.
-struct Forwarded {
-    answer: Answer,
-    flow: Option<Rc<Flow>>,
-}
-
 /// Strips, forwards, injects, sends.
 async fn forward(
     identity: &Identity,
@@ -79,7 +73,7 @@ async fn forward(
     id: &HeaderValue,
 ) -> Result<Forwarded, Refusal> {
     let (mut head, incoming) = request.into_parts();
-    let seen = strip(identity, route, &mut head)?;
+    let (seen, asked) = strip(identity, route, &mut head, incoming.is_end_stream())?;
     edit(identity, route, client, &mut head, id, seen)?;
     head.uri = target(route, &head.uri, path)?;
     head.extensions = http::Extensions::new();
@@ -110,6 +104,9 @@ async fn forward(
         (body, Some(flow))
     };
     head.version = Version::HTTP_11;
+    if let Some(asked) = &asked {
+        asked.set(&mut head.headers);
+    }
     if let Some(bearer) = injected {
         head.headers.insert(header::AUTHORIZATION, bearer);
     }
@@ -133,7 +130,7 @@ async fn forward(
         }
         spare.put_away(identity);
     }
-    Ok(Forwarded { answer, flow })
+    Ok(Forwarded { answer, flow, asked })
 }
 
 /// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
@@ -168,11 +165,17 @@ async fn once_more(
     Ok(answer)
 }
 
-/// Removes what does not pass.
-fn strip(identity: &Identity, route: &Route, head: &mut Parts) -> Result<Seen, Refusal> {
+/// Removes what does not pass. Tells what was asked of the connection itself.
+fn strip(
+    identity: &Identity,
+    route: &Route,
+    head: &mut Parts,
+    bodiless: bool,
+) -> Result<(Seen, Option<Box<Asked>>), Refusal> {
     let mut remove = identity.scratch.take();
     remove.clear();
     let seen = headers::judge_request(&head.headers, route.token.is_some(), &mut remove);
+    let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
     for name in remove.drain(..) {
         // A field that two lists name is gone already.
         if name != header::HOST {
@@ -191,7 +194,7 @@ fn strip(identity: &Identity, route: &Route, head: &mut Parts) -> Result<Seen, R
             return Err(Refusal::Loop);
         }
     }
-    Ok(seen)
+    Ok((seen, asked))
 }
 
 /// Sets what the upstream is to see, all but the credential.
@@ -287,95 +290,4 @@ async fn wait_for_token(
         state: unavailable.state,
         retry_after: unavailable.retry_at.map(|at| at.since(now)),
     })
-}
-
-/// Passes an answer on.
-fn relay(
-    identity: &Identity,
-    route: &Route,
-    client: &Rc<Client>,
-    forwarded: Forwarded,
-    began: Instant,
-) -> Response<ResponseBody> {
-    let Forwarded { answer: Answer { response, mut lease, at }, flow } = forwarded;
-    let (mut head, incoming) = response.into_parts();
-    if head.status.is_informational() {
-        let id = identity.ids.of(&http::HeaderMap::new());
-        route.counters.errors.increment();
-        return refuse(&Refusal::UnsolicitedUpgrade, &id, &route.counters, client, began);
-    }
-    clean(identity, route, &mut head, &mut lease);
-    head.version = Version::HTTP_11;
-    head.extensions = http::Extensions::new();
-    let exchange = Exchange {
-        client: Rc::clone(client),
-        counters: Arc::clone(&route.counters),
-        status: head.status.as_u16(),
-        began,
-    };
-    let idle = route.timeouts.response_idle;
-    let body = if lease.is_idle() {
-        lease.release(at);
-        ResponseBody::arrived(incoming, exchange)
-    } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
-        lease.detach();
-        ResponseBody::arriving(incoming, None, idle, exchange)
-    } else {
-        ResponseBody::arriving(incoming, Some(lease), idle, exchange)
-    };
-    Response::from_parts(head, body)
-}
-
-/// Removes from an answer what does not pass, and edits it.
-fn clean(
-    identity: &Identity,
-    route: &Route,
-    head: &mut http::response::Parts,
-    lease: &mut crate::upstream::Lease<RequestBody>,
-) {
-    let mut remove = identity.scratch.take();
-    remove.clear();
-    let length = head.headers.contains_key(header::CONTENT_LENGTH);
-    if headers::judge_answer(&head.headers, &mut remove) && length {
-        // RFC 9112, 6.3: what follows on this connection cannot be trusted.
-        lease.retire();
-    }
-    for name in remove.drain(..) {
-        head.headers.remove(name);
-    }
-    identity.scratch.replace(remove);
-    for name in &route.response_headers.remove {
-        head.headers.remove(name);
-    }
-    for (name, value) in &route.response_headers.set {
-        head.headers.insert(name.clone(), value.clone());
-    }
-}
-
-fn refuse(
-    refusal: &Refusal,
-    id: &HeaderValue,
-    counters: &Arc<RouteCounters>,
-    client: &Rc<Client>,
-    began: Instant,
-) -> Response<ResponseBody> {
-    let (head, body) = refusal.answer(id).into_parts();
-    let exchange = Exchange {
-        client: Rc::clone(client),
-        counters: Arc::clone(counters),
-        status: head.status.as_u16(),
-        began,
-    };
-    Response::from_parts(head, ResponseBody::full(body, exchange))
-}
-
-/// `OPTIONS *` and the last hop of `Max-Forwards`.
-fn options(site: &Site, client: &Rc<Client>, began: Instant) -> Response<ResponseBody> {
-    let exchange =
-        Exchange { client: Rc::clone(client), counters: Arc::clone(&site.unrouted), status: 204, began };
-    let mut answer = Response::new(ResponseBody::full(Bytes::new(), exchange));
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    answer.headers_mut().insert(header::ALLOW, allow);
-    answer
 }

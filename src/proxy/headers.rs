@@ -18,6 +18,12 @@ pub(super) struct Seen {
     pub(super) expect: bool,
     /// `Transfer-Encoding`.
     pub(super) transfer_encoding: bool,
+    /// `Upgrade`.
+    pub(super) upgrade: bool,
+    /// `TE`.
+    pub(super) te: bool,
+    /// `Trailer`.
+    pub(super) trailer: bool,
 }
 
 /// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own.
@@ -45,7 +51,19 @@ pub(super) fn judge_request(
                 seen.transfer_encoding = true;
                 true
             }
-            "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" | "http2-settings" => true,
+            "upgrade" => {
+                seen.upgrade = true;
+                true
+            }
+            "te" => {
+                seen.te = true;
+                true
+            }
+            "trailer" => {
+                seen.trailer = true;
+                true
+            }
+            "keep-alive" | "proxy-connection" | "http2-settings" => true,
             "proxy-authorization" | "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" => true,
             // The injected value replaces the client's; a proof for another token is of no use.
             "dpop" => injects,

@@ -4,7 +4,9 @@
 //! half of `credential`.
 
 mod admit;
+mod answer;
 mod answer_body;
+mod asked;
 mod body;
 mod client;
 mod error;

@@ -45,7 +45,8 @@ impl Spare {
         {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // The body is at hand: there is nothing to wait for.
+        // The body is at hand: there is nothing to wait for, and trailers are not kept.
+        headers.remove(header::TRAILER);
         headers.remove(header::EXPECT);
         request
     }

@@ -56,6 +56,16 @@ pub struct Lease<B: Body + 'static> {
     pool: Rc<Pool<B>>,
 }
 
+/// A connection that has switched protocols. Counted as active until it is dropped.
+#[derive(Debug)]
+pub struct Upgraded<B: Body + 'static> {
+    /// The bytes.
+    pub transport: Transport,
+    /// What came behind the 101.
+    pub read: Bytes,
+    _lease: Lease<B>,
+}
+
 /// A request that failed on its connection.
 #[derive(Debug)]
 pub struct SendError<B> {
@@ -207,6 +217,13 @@ where
         if let Some(connection) = &mut self.connection {
             connection.retired = true;
         }
+    }
+
+    /// Takes the bytes out from below a connection whose answer was a 101. `None`: the request was not yet written whole.
+    pub fn into_upgraded(mut self) -> Option<Upgraded<B>> {
+        let Connection { driver, .. } = *self.connection.take_if(|connection| connection.ended)?;
+        let parts = driver.into_parts();
+        Some(Upgraded { transport: parts.io.into_inner(), read: parts.read_buf, _lease: self })
     }
 
     /// Gives the connection a task of its own. For an answer that begins before its request has ended: the two

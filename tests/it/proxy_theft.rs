@@ -32,7 +32,7 @@ fn no_client_field_survives_beside_the_injected_one() {
     check("Connection: x-secret\r\nX-Secret: 1\r\n", &["connection", "x-secret"]);
     check("Connection: close, host, content-length, via\r\n", &["connection"]);
     check("X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n", &["x-original-url", "x-rewrite-url"]);
-    check("TE: trailers\r\nTrailer: authorization\r\n", &["te", "trailer"]);
+    check("TE: gzip\r\nTrailer: authorization\r\n", &["te", "trailer"]);
     check(
         "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings\r\n",
         &["upgrade", "http2-settings", "connection"],
@@ -283,7 +283,7 @@ fn an_unasked_switch_of_protocols_is_not_passed_on() {
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw");
         false
     });
-    let answer = Rig::to(&origin).get("/", "Upgrade: x\r\nConnection: upgrade\r\n");
+    let answer = Rig::to(&origin).get("/", "Upgrade: x\r\n");
     assert_eq!(status(&answer), 502, "{answer}");
     assert!(!answer.contains("raw"));
 }

@@ -1,0 +1,131 @@
+//! A connection that has switched protocols: bytes pass both ways until one side breaks off or both have ended.
+//!
+//! Owns: the idle limit of tunnels and their cutting. Looks at no byte.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::time::Instant;
+
+use super::serve::{End, Stop, Wish};
+use super::timer::Timer;
+
+/// How long no byte may come from either side.
+const IDLE_LIMIT: Duration = Duration::from_secs(600);
+/// What is read at once, each way.
+const BUFFER: usize = 16 * 1024;
+
+/// Passes bytes until the tunnel ends. Each side brings what was read of it already. A side that has said all is told
+/// to the other, which may still speak.
+pub(super) async fn run<C, U>(client: (C, Bytes), upstream: (U, Bytes), stop: &Stop, timer: &mut Timer) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let moved = Cell::new(Instant::now());
+    let mut client = Side { stream: client.0, read: client.1, moved: &moved };
+    let mut upstream = Side { stream: upstream.0, read: upstream.1, moved: &moved };
+    let mut copy = pin!(copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = copy.as_mut().poll(cx) {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a tunnel broke off");
+            }
+            return Poll::Ready(End::Closed);
+        }
+        if stop.wish() == Wish::Cut {
+            return Poll::Ready(End::Cut);
+        }
+        stop.keep(cx);
+        if timer.poll(cx, moved.get() + IDLE_LIMIT) { Poll::Ready(End::Late) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// One side; notes when bytes come.
+struct Side<'a, S> {
+    stream: S,
+    /// Came with the last HTTP message and belongs to what follows it.
+    read: Bytes,
+    moved: &'a Cell<Instant>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Side<'_, S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read.has_remaining() {
+            let length = this.read.len().min(buf.remaining());
+            buf.put_slice(&this.read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if outcome.is_ready() {
+            this.moved.set(Instant::now());
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Side<'_, S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_ten_minutes_after_its_last_byte() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (far, mut upstream) = tokio::io::duplex(64);
+        let begun = Instant::now();
+        let (stop, mut timer) = (Stop::default(), Timer::new());
+        let early = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+        let tunnel = run((near, early.0), (far, early.1), &stop, &mut timer);
+        let talk = async {
+            assert_eq!(
+                (client.read_u8().await.expect("byte"), upstream.read_u8().await.expect("byte")),
+                (b'b', b'a')
+            );
+            tokio::time::sleep(Duration::from_secs(500)).await;
+            upstream.write_u8(b'c').await.expect("written");
+            assert_eq!(client.read_u8().await.expect("byte"), b'c');
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!((end, begun.elapsed().as_secs()), (End::Late, 1100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_cut_ends_a_tunnel_that_is_to_finish() {
+        let (_client, near) = tokio::io::duplex(64);
+        let (far, _upstream) = tokio::io::duplex(64);
+        let begun = Instant::now();
+        let (stop, mut timer) = (Stop::default(), Timer::new());
+        let tunnel = run((near, Bytes::new()), (far, Bytes::new()), &stop, &mut timer);
+        let order = async {
+            stop.ask(Wish::Finish);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            stop.ask(Wish::Cut);
+        };
+        let (end, ()) = tokio::join!(tunnel, order);
+        assert_eq!((end, begun.elapsed().as_secs()), (End::Cut, 30));
+    }
+}

@@ -1,0 +1,159 @@
+//! From the head of an upstream's answer, or in its place, to what the client gets.
+//!
+//! Owns: what of an answer passes, and switching protocols. An upstream's 1xx goes no further than a 101 that was asked
+//! for: hyper's server side can send no other (a 103 is dropped on the client side already).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+use tokio::time::Instant;
+
+use super::answer_body::Exchange;
+use super::asked::{self, Asked};
+use super::body::Flow;
+use super::exchange::Answer;
+use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site, headers};
+use crate::telemetry::counters::RouteCounters;
+use crate::upstream::Lease;
+
+/// An exchange whose answer is to be passed on.
+pub(super) struct Forwarded {
+    pub(super) answer: Answer,
+    pub(super) flow: Option<Rc<Flow>>,
+    pub(super) asked: Option<Box<Asked>>,
+}
+
+/// Passes an answer on.
+pub(super) fn relay(
+    identity: &Identity,
+    route: &Route,
+    client: &Rc<Client>,
+    forwarded: Forwarded,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let Forwarded { answer: Answer { response, mut lease, at }, flow, asked } = forwarded;
+    let (mut head, incoming) = response.into_parts();
+    if head.status.is_informational() {
+        return switch(identity, route, client, head, lease, asked, began);
+    }
+    let trailers = asked.is_some_and(|asked| asked.trailers);
+    clean(identity, route, &mut head, &mut lease, trailers);
+    head.version = Version::HTTP_11;
+    head.extensions = http::Extensions::new();
+    let exchange = Exchange {
+        client: Rc::clone(client),
+        counters: Arc::clone(&route.counters),
+        status: head.status.as_u16(),
+        began,
+    };
+    let idle = route.timeouts.response_idle;
+    let body = if lease.is_idle() {
+        lease.release(at);
+        ResponseBody::arrived(incoming, exchange)
+    } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
+        lease.detach();
+        ResponseBody::arriving(incoming, None, idle, exchange)
+    } else {
+        ResponseBody::arriving(incoming, Some(lease), idle, exchange)
+    };
+    Response::from_parts(head, body)
+}
+
+/// The upstream switches protocols: so do we, if it was asked to and the protocol was offered. The exchange ends with
+/// the 101, so what is measured of it is the handshake and not the tunnel.
+#[cold]
+fn switch(
+    identity: &Identity,
+    route: &Route,
+    client: &Rc<Client>,
+    mut head: http::response::Parts,
+    mut lease: Lease<RequestBody>,
+    asked: Option<Box<Asked>>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let granted = asked.and_then(|asked| asked.granted(&head.headers));
+    clean(identity, route, &mut head, &mut lease, false);
+    let (Some(protocol), Some(upstream)) = (granted, lease.into_upgraded()) else {
+        let id = identity.ids.of(&http::HeaderMap::new());
+        route.counters.errors.increment();
+        return refuse(&Refusal::UnsolicitedUpgrade, &id, &route.counters, client, began);
+    };
+    client.switch_to(Box::new(upstream));
+    let exchange = Exchange {
+        client: Rc::clone(client),
+        counters: Arc::clone(&route.counters),
+        status: head.status.as_u16(),
+        began,
+    };
+    let mut answer = Response::new(ResponseBody::full(Bytes::new(), exchange));
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    // RFC 9110, 8.6: a 101 has no length.
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(header::UPGRADE, protocol);
+    answer
+}
+
+/// Removes from an answer what does not pass, and edits it. `trailers`: the client takes trailers.
+fn clean(
+    identity: &Identity,
+    route: &Route,
+    head: &mut http::response::Parts,
+    lease: &mut Lease<RequestBody>,
+    trailers: bool,
+) {
+    let mut remove = identity.scratch.take();
+    remove.clear();
+    let length = head.headers.contains_key(header::CONTENT_LENGTH);
+    let chunked = headers::judge_answer(&head.headers, &mut remove);
+    if chunked && length {
+        // RFC 9112, 6.3: what follows on this connection cannot be trusted.
+        lease.retire();
+    }
+    let declared = if trailers && chunked { asked::declared(&head.headers) } else { None };
+    for name in remove.drain(..) {
+        head.headers.remove(name);
+    }
+    identity.scratch.replace(remove);
+    if let Some(declared) = declared {
+        head.headers.insert(header::TRAILER, declared);
+    }
+    for name in &route.response_headers.remove {
+        head.headers.remove(name);
+    }
+    for (name, value) in &route.response_headers.set {
+        head.headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// Answers in the upstream's place.
+pub(super) fn refuse(
+    refusal: &Refusal,
+    id: &HeaderValue,
+    counters: &Arc<RouteCounters>,
+    client: &Rc<Client>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let (head, body) = refusal.answer(id).into_parts();
+    let exchange = Exchange {
+        client: Rc::clone(client),
+        counters: Arc::clone(counters),
+        status: head.status.as_u16(),
+        began,
+    };
+    Response::from_parts(head, ResponseBody::full(body, exchange))
+}
+
+/// `OPTIONS *` and the last hop of `Max-Forwards`.
+pub(super) fn options(site: &Site, client: &Rc<Client>, began: Instant) -> Response<ResponseBody> {
+    let exchange =
+        Exchange { client: Rc::clone(client), counters: Arc::clone(&site.unrouted), status: 204, began };
+    let mut answer = Response::new(ResponseBody::full(Bytes::new(), exchange));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    answer.headers_mut().insert(header::ALLOW, allow);
+    answer
+}
