@@ -117,14 +117,17 @@ pub(super) async fn serve(
     .await;
     match client.take_switched() {
         Some(upstream) if end == End::Closed => {
-            let parts = connection.into_parts();
-            let near = (parts.io.into_inner(), parts.read_buf);
             // Boxed: a connection that only speaks HTTP does not carry it.
-            Box::pin(async move {
-                let Upgraded { transport, read, .. } = *upstream;
-                tunnel::run(near, (transport, read), &stop, &mut timer).await
-            })
-            .await
+            let tunnel = {
+                let parts = connection.into_parts();
+                Box::pin(async move {
+                    let near = (parts.io.into_inner(), parts.read_buf);
+                    // What is left in it counts the upstream connection until the end.
+                    let Upgraded { transport, read, .. } = *upstream;
+                    tunnel::run(near, (transport, read), &stop, &mut timer).await
+                })
+            };
+            tunnel.await
         }
         _ => end,
     }

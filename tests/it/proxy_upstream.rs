@@ -124,6 +124,48 @@ fn a_tls_upstream_is_verified_kept_and_resumed() {
 }
 
 #[test]
+fn a_tunnel_goes_over_tls_and_ends_with_both_sides() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("config");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let upstream = std::thread::spawn(move || {
+        let connection = rustls::ServerConnection::new(Arc::new(config)).expect("connection");
+        let mut tls = rustls::StreamOwned::new(connection, listener.accept().expect("accepted").0);
+        let head = read_tls_head(&mut tls).expect("a head");
+        // One record: the first bytes of the tunnel come with the 101.
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: upgrade\r\n\r\nhello ";
+        tls.write_all(switch).expect("written");
+        let mut said = Vec::new();
+        // To the client's close_notify.
+        tls.read_to_end(&mut said).expect("a clean end");
+        tls.write_all(&said).expect("echoed");
+        tls.conn.send_close_notify();
+        tls.flush().expect("flushed");
+        head
+    });
+    let mut secure = route(&format!("https://localhost:{port}"));
+    secure.upstream.tls.ca = Some(authority.path.clone());
+    let rig = Rig::start(vec![secure]);
+    let mut wire = rig.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n");
+    assert_eq!(status(&wire.answer()), 101);
+    let large = "0123456789abcdef".repeat(16 * 1024);
+    wire.write(&large);
+    wire.0.shutdown(std::net::Shutdown::Write).expect("half-closed");
+    assert_eq!(wire.rest(), format!("hello {large}"));
+    let head = upstream.join().expect("joined");
+    assert_eq!(fields_of(&head, "authorization"), [format!("Bearer {TOKEN}")]);
+}
+
+#[test]
 fn an_upstream_that_cannot_prove_its_name_gets_nothing() {
     let (ours, other) = (Authority::new(), Authority::new());
     let check = |issuer: &Authority, host: &str, server_name: Option<&str>, expected: u16| {
