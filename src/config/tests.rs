@@ -59,6 +59,15 @@ fn a_small_configuration_has_the_documented_defaults() {
 }
 
 #[test]
+fn a_broken_upstream_hides_no_unknown_credential() {
+    let text = with("credential: example", "credential: exmaple")
+        .replace("https://api.example.com", "https://api.example.com/v1");
+    let message = errors(&text);
+    assert!(message.contains("a path cannot stand here"), "{message}");
+    assert!(message.contains("there is no credential `exmaple`"), "{message}");
+}
+
+#[test]
 fn each_mistake_has_a_message_with_its_place_and_remedy() {
     let check = |from: &str, to: &str, expected: &[&str]| {
         let message = errors(&with(from, to));

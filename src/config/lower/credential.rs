@@ -97,8 +97,10 @@ pub(super) fn allowed_upstreams(name: &Name, block: &Credential, uses: &[route::
     }
     let mut origins: Vec<Origin> = Vec::new();
     for used in uses.iter().filter(|used| used.credential.value == *name) {
-        if !origins.contains(&used.origin.value) {
-            origins.push(used.origin.value.clone());
+        if let Some(origin) = &used.origin
+            && !origins.contains(&origin.value)
+        {
+            origins.push(origin.value.clone());
         }
     }
     origins

@@ -203,7 +203,7 @@ fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
 
 fn check_use(used: &RouteUse, block: &Credential, uses: &[RouteUse], cx: &mut Cx<'_>) {
     let name = &used.credential.value;
-    let origin = &used.origin;
+    let Some(origin) = &used.origin else { return };
     let allowed = credential::allowed_upstreams(name, block, uses);
     match binding::check(name, &allowed, &origin.value, used.allow_plaintext) {
         Ok(()) => {}

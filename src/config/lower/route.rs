@@ -17,8 +17,8 @@ use crate::upstream::{Timeouts, UpstreamConfig};
 pub(in crate::config) struct RouteUse {
     /// Which.
     pub(in crate::config) credential: At<Name>,
-    /// Where the route leads.
-    pub(in crate::config) origin: At<Origin>,
+    /// Where the route leads, where that can be read.
+    pub(in crate::config) origin: Option<At<Origin>>,
     /// `allow_plaintext`.
     pub(in crate::config) allow_plaintext: bool,
 }
@@ -31,12 +31,10 @@ pub(super) fn route(
     cx: &mut Cx<'_>,
 ) -> Option<RouteConfig> {
     let upstream = block.upstream.as_ref().and_then(|upstream| self::upstream(upstream, proxy, cx));
-    if let (Some(credential), Some((_, origin)), Some(plaintext)) =
-        (&block.credential, &upstream, &block.allow_plaintext)
-    {
+    if let (Some(credential), Some(plaintext)) = (&block.credential, &block.allow_plaintext) {
         uses.push(RouteUse {
             credential: credential.clone(),
-            origin: origin.clone(),
+            origin: upstream.as_ref().map(|(_, origin)| origin.clone()),
             allow_plaintext: plaintext.value,
         });
     }
