@@ -12,7 +12,8 @@ use prometheus_client::registry::Registry;
 use super::Running;
 use crate::credential::snapshot::{Counts, DURATION_BOUNDS};
 use crate::credential::{Snapshot, State};
-use crate::listener::{DataSnapshot, RouteSnapshot};
+use crate::listener::{DataSnapshot, RouteSnapshot, Traffic};
+use crate::names::Name;
 use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, HistogramSnapshot};
 
 /// Prometheus and every OpenMetrics parser read it.
@@ -163,6 +164,15 @@ impl Scrape {
             "Requests that could not be forwarded, or whose answer broke off.",
         )
         .counters(routes.iter().map(|route| (labels_of(route), route.traffic.errors)))?;
+        family(
+            encoder,
+            "bearward_unauthorized",
+            "Answers 401 to requests with our token, by what was done: replayed with the next token, or passed on.",
+        )
+        .counters(self.unauthorized().iter().flat_map(|(credential, all, replayed)| {
+            [("replayed", *replayed), ("passed", all.saturating_sub(*replayed))]
+                .map(|(action, count)| ([("credential", credential.as_str()), ("action", action)], count))
+        }))?;
         family(encoder, "bearward_refused_heads", "Request heads that were no HTTP, or too large.")
             .counters(
                 self.data
@@ -184,6 +194,21 @@ impl Scrape {
         .histograms(
             routes.iter().map(|route| (labels_of(route), Buckets::from(&route.traffic.upstream_duration))),
         )
+    }
+
+    /// By credential: answers 401 to requests with its token, and how many of those were sent again.
+    fn unauthorized(&self) -> Vec<(&Name, u64, u64)> {
+        let of = |credential: &Name, count: fn(&Traffic) -> u64| {
+            let routes =
+                self.data.routes.iter().filter(|route| route.credential.as_ref() == Some(credential));
+            routes.map(|route| count(&route.traffic)).sum()
+        };
+        let names = self.credentials.iter().map(|credential| &credential.name);
+        names
+            .map(|name| {
+                (name, of(name, |traffic| traffic.unauthorized), of(name, |traffic| traffic.replayed))
+            })
+            .collect()
     }
 
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -82,6 +82,7 @@ async fn every_metric_of_the_contract_is_there() {
         "bearward_refresh_total{credential=\"it\",outcome=\"ok\"} 1\n",
         "bearward_refresh_total{credential=\"it\",outcome=\"ambiguous\"} 0\n",
         "bearward_refresh_duration_seconds_count{credential=\"it\"} 1\n",
+        "bearward_unauthorized_total{credential=\"it\",action=\"replayed\"} 0\n",
         "bearward_store_errors_total{credential=\"it\"} 0\n",
         "bearward_credential_state{credential=\"it\",state=\"fresh\"} 1",
         "bearward_build_info{version=",
