@@ -20,7 +20,11 @@ pub fn config_path(named: Option<&Path>) -> Result<PathBuf, String> {
         return Ok(path.to_path_buf());
     }
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        format!("no configuration: there is neither {}; name one with -c FILE", DEFAULT_PATHS.join(" nor "))
+        format!(
+            "no configuration: there is neither {}; name one with -c FILE, begin from config.example.yaml, \
+             or see it work first with `bearward try`",
+            DEFAULT_PATHS.join(" nor ")
+        )
     })
 }
 

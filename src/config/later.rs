@@ -19,7 +19,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "dry_run",
         ],
     ),
-    ("route", &["on_unauthorized", "clients"]),
+    ("route", &["clients"]),
     ("upstream", &["balance", "health"]),
     (
         "credential",

@@ -118,6 +118,8 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         "credential: exmaple",
         &["no credential `exmaple`", "did you mean `example`?"],
     );
+    check("credential: example", "on_unauthorized: {replay: al}", &["is not a known replay", "`idempotent`"]);
+    check("credential: example", "on_unauthorized: {max_body: 2MiB}", &["at most 1MiB"]);
     check("credential: example", "timeouts: {connect: 5}", &["add a unit", "`5s`"]);
     check("credential: example", "request_headers: {set: {Host: x}}", &["`host`", "preserve_host"]);
     check(

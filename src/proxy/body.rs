@@ -18,14 +18,13 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{Client, Route};
+use crate::route::Replay;
 
 /// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
 const EXPECT_LIMIT: Duration = Duration::from_secs(1);
 /// How much of an unwanted body is taken, and for how long.
 const MAX_DRAINED: usize = 1024 * 1024;
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
-/// The longest body that is kept for sending it again after a 401.
-const MAX_KEPT: usize = 64 * 1024;
 
 /// Why a body broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +77,7 @@ enum Kept {
     /// Nothing: the route has no token that could be refused, or the body is too long.
     #[default]
     Nothing,
-    /// All so far, with its length.
+    /// All so far, with what may still come.
     All(VecDeque<Bytes>, usize),
 }
 
@@ -98,12 +97,13 @@ impl Flow {
 
     fn keep(&self, piece: &Bytes) {
         let mut kept = self.kept.borrow_mut();
-        if let Kept::All(pieces, length) = &mut *kept {
-            *length += piece.len();
-            if *length <= MAX_KEPT {
-                pieces.push_back(piece.clone());
-            } else {
-                *kept = Kept::Nothing;
+        if let Kept::All(pieces, room) = &mut *kept {
+            match room.checked_sub(piece.len()) {
+                Some(left) => {
+                    *room = left;
+                    pieces.push_back(piece.clone());
+                }
+                None => *kept = Kept::Nothing,
             }
         }
     }
@@ -135,8 +135,8 @@ impl RequestBody {
     ) -> (Self, Rc<Flow>) {
         let flow = Rc::new(Flow::default());
         flow.held.set(expect);
-        if route.token.is_some() {
-            flow.kept.replace(Kept::All(VecDeque::new(), 0));
+        if route.token.is_some() && route.on_unauthorized.replay != Replay::None {
+            flow.kept.replace(Kept::All(VecDeque::new(), route.on_unauthorized.max_body));
         }
         let body = Streaming {
             incoming,

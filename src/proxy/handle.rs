@@ -17,6 +17,7 @@ use super::admit::{self, Admitted};
 use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
 use super::body::{Flow, drain};
+use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;
@@ -24,6 +25,7 @@ use super::spare::Spare;
 use super::unauthorized;
 use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site};
 use crate::credential::{TokenReader, Unavailable};
+use crate::route::Replay;
 use crate::route::path::PathError;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
@@ -145,7 +147,20 @@ async fn once_more(
     generation: u64,
 ) -> Result<Answer, Refusal> {
     route.counters.unauthorized.increment();
+    let rules = route.on_unauthorized;
+    match challenge::verdict(answer.response.headers()) {
+        // No refresh brings what is missing.
+        Verdict::Insufficient => return Ok(answer),
+        Verdict::Silent if rules.require_challenge => return Ok(answer),
+        Verdict::Silent | Verdict::InvalidToken => {}
+    }
+    let replayed = match rules.replay {
+        Replay::None => false,
+        Replay::Idempotent => spare.is_idempotent(),
+        Replay::Any => true,
+    };
     let body = match flow {
+        _ if !replayed => None,
         None => Some(RequestBody::Empty),
         Some(flow) => flow.again(),
     };

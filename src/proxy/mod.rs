@@ -8,6 +8,7 @@ mod answer;
 mod answer_body;
 mod asked;
 mod body;
+mod challenge;
 mod client;
 mod error;
 mod exchange;

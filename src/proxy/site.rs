@@ -17,7 +17,7 @@ use super::unauthorized::Refusals;
 use crate::clock::Clock;
 use crate::credential::TokenReader;
 use crate::route::table::RouteTable;
-use crate::route::{HeaderEdits, RouteConfig};
+use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::{Pool, Timeouts};
 
@@ -81,6 +81,7 @@ pub struct Route {
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
     pub(super) timeouts: Timeouts,
+    pub(super) on_unauthorized: OnUnauthorized,
     pub(super) wait_for_token: std::time::Duration,
     pub(super) token: Option<RefCell<TokenReader>>,
     pub(super) refusals: Arc<Refusals>,
@@ -119,6 +120,7 @@ impl Route {
             request_headers: own_edits(&config.request_headers),
             response_headers: own_edits(&config.response_headers),
             timeouts: config.timeouts,
+            on_unauthorized: config.on_unauthorized,
             wait_for_token: config.wait_for_token,
             token: token.map(RefCell::new),
             refusals,

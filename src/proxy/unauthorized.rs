@@ -73,7 +73,7 @@ pub(super) async fn newer_token(
     if repeatable && let Some(bearer) = newer() {
         return Some(bearer);
     }
-    if !route.refusals.may_force(generation, identity.clock.boot()) {
+    if !route.on_unauthorized.refresh || !route.refusals.may_force(generation, identity.clock.boot()) {
         return None;
     }
     let cell = std::sync::Arc::clone(token.borrow().cell());

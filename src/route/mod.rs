@@ -39,10 +39,42 @@ pub struct RouteConfig {
     pub response_headers: HeaderEdits,
     /// `timeouts`.
     pub timeouts: Timeouts,
+    /// `on_unauthorized`.
+    pub on_unauthorized: OnUnauthorized,
     /// `wait_for_token`.
     pub wait_for_token: Duration,
     /// `allow_plaintext`.
     pub allow_plaintext: bool,
+}
+
+/// `on_unauthorized`: what an upstream's 401 to a request with our token causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnUnauthorized {
+    /// `refresh`: ask for a new token.
+    pub refresh: bool,
+    /// `replay`: which requests are sent again with a newer token.
+    pub replay: Replay,
+    /// `require_challenge`: only where a Bearer challenge says `invalid_token`.
+    pub require_challenge: bool,
+    /// `max_body`: the longest request body that is kept for it, in bytes: 64 KiB.
+    pub max_body: usize,
+}
+
+/// `on_unauthorized.replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// No request.
+    None,
+    /// Those of idempotent methods.
+    Idempotent,
+    /// All: a 401 says that the request was not applied.
+    Any,
+}
+
+impl Default for OnUnauthorized {
+    fn default() -> Self {
+        Self { refresh: true, replay: Replay::Any, require_challenge: false, max_body: 64 * 1024 }
+    }
 }
 
 /// `request_headers` or `response_headers`. Removal comes first.

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::names::Name;
     use crate::origin::Origin;
-    use crate::route::HeaderEdits;
+    use crate::route::{HeaderEdits, OnUnauthorized};
     use crate::tls::TlsClientConfig;
     use crate::upstream::{Timeouts, UpstreamConfig};
 
@@ -217,6 +217,7 @@ mod tests {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             timeouts: Timeouts::default(),
+            on_unauthorized: OnUnauthorized::default(),
             wait_for_token: std::time::Duration::ZERO,
             allow_plaintext: false,
         }

@@ -11,7 +11,7 @@ use bearward::credential::{BoundCredential, Published, State, Token, TokenCell};
 use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig};
 use bearward::names::Name;
 use bearward::origin::Origin;
-use bearward::route::{HeaderEdits, RouteConfig};
+use bearward::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use bearward::tls::TlsClientConfig;
 use bearward::upstream::{Timeouts, UpstreamConfig};
 
@@ -160,6 +160,7 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeouts: Timeouts::default(),
+        on_unauthorized: OnUnauthorized::default(),
         wait_for_token: Duration::ZERO,
         allow_plaintext: false,
     }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bearward::credential::{Published, State, TokenCell};
+use bearward::route::{OnUnauthorized, Replay};
 use tokio::time::Instant;
 
-use crate::proxy_rig::{OriginServer, Rig, TOKEN, field_of, fields_of, publish, status};
+use crate::proxy_rig::{OriginServer, Rig, TOKEN, field_of, fields_of, publish, route, status};
 
 /// Accepts one bearer and echoes the length of the body.
 fn accepting(bearer: &'static str) -> OriginServer {
@@ -128,4 +129,46 @@ fn a_dead_credential_is_not_waited_for() {
     assert_eq!(status(&rig.get("/", "")), 401);
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert_eq!(*rig.cell.rejections().borrow(), 0);
+}
+
+/// An upstream that refuses the first token with this challenge.
+fn challenging(challenge: &'static str) -> OriginServer {
+    OriginServer::scripted(move |stream, request| {
+        let answer = if field_of(request, "authorization").as_deref() == Some("Bearer next") {
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()
+        } else {
+            format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n{challenge}\r\n")
+        };
+        stream.write_all(answer.as_bytes()).is_ok()
+    })
+}
+
+#[test]
+fn on_unauthorized_decides_what_is_refreshed_and_replayed() {
+    let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+    let check = |rules: OnUnauthorized, challenge: &'static str, request: &str, expected: (u16, usize)| {
+        let origin = challenging(challenge);
+        let mut route = route(&origin.url());
+        route.on_unauthorized = rules;
+        let rig = Rig::start(vec![route]);
+        let refreshes = refresher(&rig.cell, "next");
+        let got = status(&rig.send(request));
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!((got, refreshes.load(Ordering::SeqCst)), expected, "{rules:?} {challenge:?} {request:?}");
+    };
+    let rules = OnUnauthorized::default();
+    let invalid = "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n";
+    check(rules, "", get, (200, 1));
+    check(OnUnauthorized { refresh: false, ..rules }, invalid, get, (401, 0));
+    check(OnUnauthorized { replay: Replay::None, ..rules }, invalid, get, (401, 1));
+    check(OnUnauthorized { replay: Replay::Idempotent, ..rules }, invalid, get, (200, 1));
+    check(OnUnauthorized { replay: Replay::Idempotent, ..rules }, invalid, post, (401, 1));
+    check(OnUnauthorized { max_body: 4, ..rules }, invalid, post, (401, 1));
+    check(OnUnauthorized { max_body: 5, ..rules }, invalid, post, (200, 1));
+    check(OnUnauthorized { require_challenge: true, ..rules }, "", get, (401, 0));
+    check(OnUnauthorized { require_challenge: true, ..rules }, invalid, get, (200, 1));
+    // What a refresh cannot mend passes.
+    let claims = "WWW-Authenticate: Bearer error=\"insufficient_claims\", claims=\"e30=\"\r\n";
+    check(rules, claims, get, (401, 0));
 }

@@ -8,10 +8,11 @@ use crate::config::block::{block, choice};
 use crate::config::context::Cx;
 use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Named, Read};
-use crate::config::values::Positive;
+use crate::config::values::{Positive, Size};
 use crate::listener::BindAddress;
 use crate::names::Name;
 use crate::origin::Origin;
+use crate::route::Replay;
 
 /// `kind` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +61,30 @@ block! {
         optional response_headers: HeaderEditsBlock;
         /// How long to wait for the upstream.
         optional timeouts: TimeoutsBlock;
+        /// What an upstream's 401 to a request with the credential's token causes.
+        optional on_unauthorized: OnUnauthorizedBlock;
         /// How long a request may wait for a first token before it is answered with 503.
         default("0s") wait_for_token: super::Grace;
         /// Lets the token go over plain http to another machine.
         default("false") allow_plaintext: bool;
     }
 }
+
+block! {
+    /// What happens when the upstream refuses the token (401).
+    struct OnUnauthorizedBlock = "on_unauthorized" {
+        /// Asks for a new token, at most twice in ten minutes for a credential.
+        default("true") refresh: bool;
+        /// Which requests are sent again, once, with a newer token.
+        default("any") replay: Replay;
+        /// Acts only where a Bearer challenge says `invalid_token`; else every 401 counts.
+        default("false") require_challenge: bool;
+        /// The longest request body that is kept for sending it again; at most `1MiB`.
+        default("64KiB") max_body: Size;
+    }
+}
+
+choice! { Replay = "replay" { Self::None => "none", Self::Idempotent => "idempotent", Self::Any => "any" } }
 
 block! {
     /// Which requests a route is for; all conditions must hold.

@@ -3,14 +3,19 @@
 use http::{HeaderName, HeaderValue, header};
 
 use crate::config::blocks::Tls;
-use crate::config::blocks::listener::{HeaderEditsBlock, Route, TimeoutsBlock, Upstream};
+use crate::config::blocks::listener::{
+    HeaderEditsBlock, OnUnauthorizedBlock, Route, TimeoutsBlock, Upstream,
+};
 use crate::config::context::Cx;
 use crate::config::read::{At, Parse};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
-use crate::route::{HeaderEdits, RouteConfig};
+use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
 use crate::upstream::{Timeouts, UpstreamConfig};
+
+/// The longest body that may be kept for a replay.
+const MAX_BODY: u64 = 1024 * 1024;
 
 /// A route that names a credential.
 #[derive(Debug, Clone)]
@@ -68,8 +73,23 @@ pub(super) fn route(
         request_headers,
         response_headers,
         timeouts: timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
+        on_unauthorized: on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
         wait_for_token: block.wait_for_token.as_ref()?.value,
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
+    })
+}
+
+fn on_unauthorized(block: Option<&At<OnUnauthorizedBlock>>, cx: &mut Cx<'_>) -> Option<OnUnauthorized> {
+    let Some(At { value: block, .. }) = block else { return Some(OnUnauthorized::default()) };
+    let max_body = block.max_body.as_ref()?;
+    if max_body.value.0 > MAX_BODY {
+        cx.error(max_body.span, "`max_body` is kept in memory for each request: it is at most 1MiB");
+    }
+    Some(OnUnauthorized {
+        refresh: block.refresh.as_ref()?.value,
+        replay: block.replay.as_ref()?.value,
+        require_challenge: block.require_challenge.as_ref()?.value,
+        max_body: usize::try_from(max_body.value.0).ok()?,
     })
 }
 
