@@ -173,7 +173,7 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
 }
 
 #[test]
-fn two_client_authentication_methods_are_refused() {
+fn case_23_two_client_authentication_methods_are_refused() {
     let secret = r#"secret: {value: "hunter2-hunter2"}"#;
     let check = |to: &str| {
         let message = errors(&with(secret, to));

@@ -10,7 +10,7 @@ fn only_ours(request: &str) {
 }
 
 #[test]
-fn no_client_field_survives_beside_the_injected_one() {
+fn case_61_no_client_field_survives_beside_the_injected_one() {
     let check = |lines: &str, absent: &[&str]| {
         let origin = OriginServer::ok();
         let rig = Rig::to(&origin);
@@ -79,7 +79,7 @@ fn aliases_are_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn the_token_goes_to_no_other_host() {
+fn case_62_the_token_goes_to_no_other_host() {
     let check = |request: &str, expected: u16| {
         let origin = OriginServer::ok();
         let rig = Rig::to(&origin);

@@ -43,7 +43,7 @@ fn refresher(cell: &Arc<TokenCell>, bearer: &'static str) -> Arc<AtomicUsize> {
 }
 
 #[test]
-fn any_request_with_a_short_body_is_sent_again_with_the_next_token() {
+fn cases_54_and_77_any_request_with_a_short_body_is_sent_again_with_the_next_token() {
     for request in [
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
         "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".to_owned(),
@@ -71,7 +71,7 @@ fn any_request_with_a_short_body_is_sent_again_with_the_next_token() {
 }
 
 #[test]
-fn a_long_body_is_not_sent_again_and_the_refresh_still_happens() {
+fn case_56_a_long_body_is_not_sent_again_and_the_refresh_still_happens() {
     let origin = accepting("next");
     let rig = Rig::to(&origin);
     let refreshes = refresher(&rig.cell, "next");
@@ -88,7 +88,7 @@ fn a_long_body_is_not_sent_again_and_the_refresh_still_happens() {
 }
 
 #[test]
-fn a_token_that_is_newer_already_is_used_without_a_refresh() {
+fn case_53_a_token_that_is_newer_already_is_used_without_a_refresh() {
     let cell_of_rig: Arc<std::sync::OnceLock<Arc<TokenCell>>> = Arc::default();
     let cell = Arc::clone(&cell_of_rig);
     let origin = OriginServer::scripted(move |stream, request| {
@@ -106,7 +106,7 @@ fn a_token_that_is_newer_already_is_used_without_a_refresh() {
 }
 
 #[test]
-fn a_route_that_refuses_every_token_costs_one_refresh_and_then_passes_its_401() {
+fn case_55_a_route_that_refuses_every_token_costs_one_refresh_and_then_passes_its_401() {
     let origin = accepting("never");
     let rig = Rig::to(&origin);
     let refreshes = refresher(&rig.cell, "next");
