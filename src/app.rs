@@ -88,6 +88,7 @@ impl StartError {
     /// 2 where the configuration must change, 1 for causes of run time.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Listener(ListenerError::OwnTls { .. }) => 2,
             Self::Listener(_) | Self::Admin(_) | Self::Signals(_) | Self::Store(_) => 1,
             Self::AdminToken(_) | Self::Credential { .. } | Self::Binding { .. } => 2,
         }

@@ -8,16 +8,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["clients", "telemetry"]),
     (
         "listener",
-        &[
-            "tls",
-            "clients",
-            "trusted_proxies",
-            "proxy_protocol",
-            "intercept",
-            "rules",
-            "egress_network",
-            "dry_run",
-        ],
+        &["clients", "trusted_proxies", "proxy_protocol", "intercept", "rules", "egress_network", "dry_run"],
     ),
     ("route", &["clients"]),
     ("upstream", &["balance", "health"]),

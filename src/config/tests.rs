@@ -86,8 +86,8 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check("kind: reverse", "kind: egress", &["`egress`", "not supported by this version", "`reverse`"]);
     check(
         "kind: reverse",
-        "kind: reverse\n    tls: {}",
-        &["unknown key `tls`", "not supported by this version"],
+        "kind: reverse\n    intercept: {}",
+        &["unknown key `intercept`", "not supported by this version"],
     );
     check("kind: reverse", "", &["the key `kind` of `listener` is missing", "config.yaml:3:5"]);
     check("bind: 127.0.0.1:8080", "bind: 8080", &["expected an address", "found a number"]);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{self, Desk};
 use super::bind::{self, Bound, Passed};
+use super::entry::Entry;
 use super::worker::{self, Order, Worker, WorkerCounters};
 use super::{
     DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot, Traffic,
@@ -24,6 +25,7 @@ use crate::proxy::{Identity, Refusals, Route, Site};
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
 use crate::telemetry::counters::{Counter, RouteCounters};
+use crate::tls::server::TlsServer;
 use crate::upstream::{Connector, Pool, TlsClient, UpstreamConfig};
 
 /// Requests under way to one upstream, in the whole process.
@@ -46,6 +48,7 @@ pub struct BoundListeners {
     listeners: Vec<ListenerConfig>,
     sockets: Vec<Bound>,
     tls: Vec<Vec<Option<TlsClient>>>,
+    own_tls: Vec<Option<Arc<TlsServer>>>,
 }
 
 /// One worker's counters of routes: by listener, then by route; the last of each listener is for what no route took.
@@ -83,6 +86,7 @@ impl DataPlane {
         let counters = Arc::new(WorkerCounters {
             open_by_listener: by_listener(),
             refused_heads: by_listener(),
+            refused_handshakes: by_listener(),
             ..WorkerCounters::default()
         });
         let (orders, receiver) = mpsc::unbounded_channel();
@@ -123,6 +127,7 @@ impl DataPlane {
                 connections: self.sum(|counters| counters.open_by_listener[index].get()),
                 unrouted: self.traffic_of(index, listener.routes.len()),
                 refused_heads: self.sum(|counters| counters.refused_heads[index].get()),
+                refused_handshakes: self.sum(|counters| counters.refused_handshakes[index].get()),
             });
             for (place, route) in listener.routes.iter().enumerate() {
                 snapshot.routes.push(RouteSnapshot {
@@ -191,9 +196,10 @@ impl DataPlane {
 }
 
 impl BoundListeners {
-    /// Reads what the upstreams' TLS needs, then binds all sockets.
+    /// Reads what TLS needs on both sides, then binds all sockets.
     pub fn bind(listeners: &[ListenerConfig]) -> Result<Self, ListenerError> {
         let tls = listeners.iter().map(upstream_tls).collect::<Result<Vec<_>, _>>()?;
+        let own_tls = listeners.iter().map(own_tls).collect::<Result<Vec<_>, _>>()?;
         let mut passed = Passed::from_env();
         let sockets =
             listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
@@ -201,7 +207,7 @@ impl BoundListeners {
         for (listener, socket) in listeners.iter().zip(&sockets) {
             refuse_open_to_others(listener, socket)?;
         }
-        Ok(Self { listeners: listeners.to_vec(), sockets, tls })
+        Ok(Self { listeners: listeners.to_vec(), sockets, tls, own_tls })
     }
 
     /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
@@ -211,7 +217,7 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { listeners, sockets, tls } = self;
+        let Self { listeners, sockets, tls, own_tls } = self;
         let listeners = &listeners[..];
         let prepared = listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
@@ -233,10 +239,14 @@ impl BoundListeners {
                 let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
                 let max_active = MAX_ACTIVE.div_ceil(workers);
+                let own_tls = own_tls.clone();
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
                     let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
-                    Worker { sites, pools, counters, header_bytes }
+                    let entry =
+                        |tls: Option<Arc<TlsServer>>| tls.map(|tls| Rc::new(Entry { tls: Some(tls) }));
+                    let entries = own_tls.into_iter().map(entry).collect();
+                    Worker { sites, entries, pools, counters, header_bytes }
                 }
             })?;
             plane.desks.push(desk);
@@ -265,6 +275,14 @@ impl WorkerTraffic {
 /// min(cores that the process may use, 8).
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
+}
+
+/// A listener's own certificate.
+fn own_tls(listener: &ListenerConfig) -> Result<Option<Arc<TlsServer>>, ListenerError> {
+    let Some(config) = &listener.tls else { return Ok(None) };
+    let server = TlsServer::try_new(config)
+        .map_err(|error| ListenerError::OwnTls { listener: listener.name.clone(), error })?;
+    Ok(Some(Arc::new(server)))
 }
 
 /// What can be wrong with a listener's upstreams, tried before anything is bound.
@@ -377,6 +395,7 @@ mod tests {
         let mut listener = ListenerConfig {
             name: Name::try_new("passed").expect("a name"),
             bind: super::super::BindAddress::Systemd("passed".into()),
+            tls: None,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             routes: Vec::new(),

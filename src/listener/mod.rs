@@ -5,8 +5,10 @@
 mod acceptor;
 mod bind;
 mod data_plane;
+mod entry;
 mod serve;
 mod snapshot;
+mod stream;
 mod timer;
 mod tunnel;
 mod worker;
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use crate::names::Name;
 use crate::route::RouteConfig;
 use crate::tls::TlsError;
+use crate::tls::server::TlsServerConfig;
 pub use data_plane::{BoundListeners, DataPlane};
 pub use snapshot::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections};
 
@@ -27,6 +30,8 @@ pub struct ListenerConfig {
     pub name: Name,
     /// `bind`.
     pub bind: BindAddress,
+    /// `tls`.
+    pub tls: Option<TlsServerConfig>,
     /// `allow_unauthenticated`.
     pub allow_unauthenticated: bool,
     /// `allowed_origins`: exact values of Origin.
@@ -75,6 +80,14 @@ pub enum ListenerError {
         address: String,
         /// What is wrong, and the remedy.
         reason: String,
+    },
+    /// The TLS settings of the listener cannot be used.
+    #[error("the TLS settings of the listener `{listener}`: {error}")]
+    OwnTls {
+        /// The listener.
+        listener: Name,
+        /// What is wrong.
+        error: TlsError,
     },
     /// The TLS settings of an upstream cannot be used.
     #[error("the upstream of the route `{route}` of the listener `{listener}`: {error}")]

@@ -12,9 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
 use super::tunnel;
 use crate::proxy::{self, Client, Due, Site};
@@ -66,9 +66,10 @@ pub(super) enum End {
     Cut,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. `_protocol` is what TLS settled.
 pub(super) async fn serve(
     stream: ClientStream,
+    _protocol: Protocol,
     client: Rc<Client>,
     site: Rc<Site>,
     header_bytes: usize,
@@ -152,13 +153,6 @@ fn ending(outcome: hyper::Result<()>) -> End {
     }
 }
 
-/// The byte stream of a client.
-#[derive(Debug)]
-pub(super) enum ClientStream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// Tells the deadlines when bytes arrive.
 struct Observed {
     stream: ClientStream,
@@ -170,10 +164,7 @@ impl AsyncRead for Observed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let outcome = match &mut this.stream {
-            ClientStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            ClientStream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             this.client.bytes_arrived();
         }
@@ -184,22 +175,15 @@ impl AsyncRead for Observed {
 impl AsyncWrite for Observed {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            ClientStream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Neither TCP nor Unix sockets hold anything back.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            ClientStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            ClientStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -29,6 +29,8 @@ pub struct ListenerSnapshot {
     pub unrouted: Traffic,
     /// Heads that were refused before they became requests (400, 414, 431).
     pub refused_heads: u64,
+    /// TLS handshakes that failed.
+    pub refused_handshakes: u64,
 }
 
 /// One route.

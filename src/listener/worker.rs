@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +15,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::serve::{ClientStream, End, Stop, Wish, serve};
-use crate::proxy::{Client, RequestBody, Site};
+use super::entry::{Entered, Entry, Refused};
+use super::serve::{End, Stop, Wish, serve};
+use super::stream::{ClientStream, Protocol, Socket};
+use crate::proxy::{Client, Peer, RequestBody, Site};
 use crate::telemetry::counters::Counter;
 use crate::upstream::Pool;
 
@@ -46,6 +48,8 @@ pub(super) struct WorkerCounters {
     pub(super) open_by_listener: Vec<Counter>,
     /// Heads that hyper refused by itself (400, 414, 431), by listener.
     pub(super) refused_heads: Vec<Counter>,
+    /// TLS handshakes that failed, by listener.
+    pub(super) refused_handshakes: Vec<Counter>,
     pub(super) upstream_idle: Counter,
     pub(super) upstream_active: Counter,
     /// Connections that were cut.
@@ -55,6 +59,8 @@ pub(super) struct WorkerCounters {
 /// What a worker's thread begins with.
 pub(super) struct Worker {
     pub(super) sites: Vec<Rc<Site>>,
+    /// By listener; `None` where HTTP begins at once.
+    pub(super) entries: Vec<Option<Rc<Entry>>>,
     pub(super) pools: Vec<Rc<Pool<RequestBody>>>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) header_bytes: usize,
@@ -115,13 +121,16 @@ impl Connections {
 }
 
 fn accept_tcp(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, stream: TcpStream) {
-    let addresses = (stream.peer_addr(), stream.local_addr());
+    let (peer, local) = (stream.peer_addr(), stream.local_addr());
     let _ = stream.set_nodelay(true);
     match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => {
-            let (peer, local) = addresses;
-            let ips = (peer.ok().map(|address| address.ip()), local.ok().map(|address| address.ip()));
-            begin(worker, connections, listener, ClientStream::Tcp(stream), ips);
+            let peer = Peer {
+                address: peer.ok().map(|address| address.ip()),
+                local: local.ok().map(|address| address.ip()),
+                ..Peer::default()
+            };
+            begin(worker, connections, listener, Socket::Tcp(stream), peer);
         }
         Err(error) => refuse(worker, &error),
     }
@@ -129,7 +138,7 @@ fn accept_tcp(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usiz
 
 fn accept_unix(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, stream: UnixStream) {
     match tokio::net::UnixStream::from_std(stream) {
-        Ok(stream) => begin(worker, connections, listener, ClientStream::Unix(stream), (None, None)),
+        Ok(stream) => begin(worker, connections, listener, Socket::Unix(stream), Peer::default()),
         Err(error) => refuse(worker, &error),
     }
 }
@@ -139,28 +148,31 @@ fn refuse(worker: &Worker, error: &std::io::Error) {
     worker.counters.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-fn begin(
-    worker: &Rc<Worker>,
-    connections: &Rc<Connections>,
-    listener: usize,
-    stream: ClientStream,
-    (peer, local): (Option<IpAddr>, Option<IpAddr>),
-) {
+fn begin(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, socket: Socket, peer: Peer) {
     let stop = Rc::new(Stop::default());
     let number = connections.next.get();
     connections.next.set(number + 1);
     connections.stops.borrow_mut().insert(number, Rc::clone(&stop));
     worker.counters.open_by_listener[listener].increment();
-    let client = Rc::new(Client::new(peer, local));
-    let site = Rc::clone(&worker.sites[listener]);
-    let header_bytes = worker.header_bytes;
     let open = Open { worker: Rc::clone(worker), connections: Rc::clone(connections), listener, number };
-    tokio::task::spawn_local(async move {
-        if serve(stream, client, site, header_bytes, stop).await == End::RefusedHead {
-            open.worker.counters.refused_heads[listener].increment();
+    match &worker.entries[listener] {
+        None => {
+            tokio::task::spawn_local(async move {
+                let stream = ClientStream::Plain(socket);
+                open.serve(Entered { stream, protocol: Protocol::Auto, peer }, stop).await;
+            });
         }
-        drop(open);
-    });
+        Some(entry) => {
+            let entry = Rc::clone(entry);
+            tokio::task::spawn_local(async move {
+                // Boxed: what only the beginning needs is not kept for the whole connection.
+                match Box::pin(entry.admit(socket, peer, &stop)).await {
+                    Ok(entered) => open.serve(entered, stop).await,
+                    Err(refused) => open.refused(&refused),
+                }
+            });
+        }
+    }
 }
 
 /// An open connection. Its end is counted however it comes.
@@ -169,6 +181,28 @@ struct Open {
     connections: Rc<Connections>,
     listener: usize,
     number: u64,
+}
+
+impl Open {
+    async fn serve(self, entered: Entered, stop: Rc<Stop>) {
+        let client = Rc::new(Client::new(entered.peer));
+        let site = Rc::clone(&self.worker.sites[self.listener]);
+        let header_bytes = self.worker.header_bytes;
+        if serve(entered.stream, entered.protocol, client, site, header_bytes, stop).await == End::RefusedHead
+        {
+            self.worker.counters.refused_heads[self.listener].increment();
+        }
+    }
+
+    fn refused(&self, refused: &Refused) {
+        tracing::debug!(%refused, "a connection ended before HTTP");
+        match refused {
+            Refused::Tls(_) | Refused::TlsLate => {
+                self.worker.counters.refused_handshakes[self.listener].increment();
+            }
+            Refused::Stopped => {}
+        }
+    }
 }
 
 impl Drop for Open {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::task::Waker;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::RequestBody;
@@ -21,9 +22,24 @@ const NOTICE: Duration = Duration::from_secs(1);
 /// How long a kept connection may be idle.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Its address; `None` for a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The address that it dialled.
+    pub local: Option<IpAddr>,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// Its own certificate, verified against the listener's `client_ca`.
+    pub certificate: Option<Box<CertificateDer<'static>>>,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Client {
+    /// Its certificate, verified against the listener's `client_ca`.
+    pub certificate: Option<Box<CertificateDer<'static>>>,
     /// The address that the client dialled.
     pub local_ip: Option<IpAddr>,
     pub(super) forwarded: Forwarded,
@@ -60,12 +76,13 @@ pub enum Due {
 }
 
 impl Client {
-    /// A connection that was accepted now. `peer` and `local` are `None` for a Unix socket.
-    pub fn new(peer: Option<IpAddr>, local: Option<IpAddr>) -> Self {
+    /// A connection on which HTTP begins now.
+    pub fn new(peer: Peer) -> Self {
         let now = Instant::now();
         Self {
-            local_ip: local,
-            forwarded: Forwarded::new(peer),
+            local_ip: peer.local,
+            forwarded: Forwarded::new(peer.address, peer.secure),
+            certificate: peer.certificate,
             phase: Cell::new(Phase::Idle),
             began: Cell::new(now),
             deadline: Cell::new(Some(now + HEAD_LIMIT)),

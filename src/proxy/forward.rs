@@ -24,7 +24,8 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
-    pub(super) fn new(peer: Option<IpAddr>) -> Self {
+    pub(super) fn new(peer: Option<IpAddr>, secure: bool) -> Self {
+        let proto = if secure { "https" } else { "http" };
         let node = match peer.map(|ip| ip.to_canonical()) {
             None => "unknown".to_owned(),
             Some(IpAddr::V4(ip)) => ip.to_string(),
@@ -32,9 +33,9 @@ impl Forwarded {
         };
         let address = peer.map(|ip| ip.to_canonical().to_string());
         Self {
-            base: format!("for={node};proto=http"),
+            base: format!("for={node};proto={proto}"),
             address: address.and_then(|text| HeaderValue::try_from(text).ok()),
-            proto: HeaderValue::from_static("http"),
+            proto: HeaderValue::from_static(proto),
             last: RefCell::new(None),
         }
     }
@@ -78,22 +79,25 @@ mod tests {
     fn the_client_is_named_in_every_form() {
         let check =
             |peer: Option<&str>, host: Option<&'static str>, forwarded: &str, address: Option<&str>| {
-                let values = Forwarded::new(peer.map(|ip| ip.parse().expect("ip")));
-                for _ in 0..2 {
-                    let mut headers = HeaderMap::new();
-                    values.set(&mut headers, host.map(HeaderValue::from_static));
-                    let field =
-                        |name: &str| headers.get(name).map(|value| value.to_str().expect("text").to_owned());
-                    assert_eq!(field("forwarded").as_deref(), Some(forwarded));
-                    assert_eq!(field("x-forwarded-for").as_deref(), address);
-                    assert_eq!(field("x-real-ip").as_deref(), address);
-                    assert_eq!(field("x-forwarded-host").as_deref(), host);
-                    assert_eq!(field("x-forwarded-proto").as_deref(), Some("http"));
+                for proto in ["http", "https"] {
+                    let values = Forwarded::new(peer.map(|ip| ip.parse().expect("ip")), proto == "https");
+                    for _ in 0..2 {
+                        let mut headers = HeaderMap::new();
+                        values.set(&mut headers, host.map(HeaderValue::from_static));
+                        let field = |name: &str| {
+                            headers.get(name).map(|value| value.to_str().expect("text").to_owned())
+                        };
+                        assert_eq!(field("forwarded"), Some(forwarded.replace("PROTO", proto)));
+                        assert_eq!(field("x-forwarded-for").as_deref(), address);
+                        assert_eq!(field("x-real-ip").as_deref(), address);
+                        assert_eq!(field("x-forwarded-host").as_deref(), host);
+                        assert_eq!(field("x-forwarded-proto").as_deref(), Some(proto));
+                    }
                 }
             };
-        check(Some("10.0.0.1"), Some("a:1"), "for=10.0.0.1;proto=http;host=\"a:1\"", Some("10.0.0.1"));
-        check(Some("::ffff:10.0.0.1"), None, "for=10.0.0.1;proto=http", Some("10.0.0.1"));
-        check(Some("::1"), Some("a"), "for=\"[::1]\";proto=http;host=\"a\"", Some("::1"));
-        check(None, Some("a"), "for=unknown;proto=http;host=\"a\"", None);
+        check(Some("10.0.0.1"), Some("a:1"), "for=10.0.0.1;proto=PROTO;host=\"a:1\"", Some("10.0.0.1"));
+        check(Some("::ffff:10.0.0.1"), None, "for=10.0.0.1;proto=PROTO", Some("10.0.0.1"));
+        check(Some("::1"), Some("a"), "for=\"[::1]\";proto=PROTO;host=\"a\"", Some("::1"));
+        check(None, Some("a"), "for=unknown;proto=PROTO;host=\"a\"", None);
     }
 }

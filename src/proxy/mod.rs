@@ -22,7 +22,7 @@ mod unauthorized;
 
 pub use answer_body::ResponseBody;
 pub use body::{BodyError, RequestBody};
-pub use client::{Client, Due};
+pub use client::{Client, Due, Peer};
 pub use error::Refusal;
 pub use handle::handle;
 pub use site::{Identity, Route, Site};

@@ -1,10 +1,12 @@
-//! TLS identities and client configurations.
+//! TLS identities, client and server configurations.
 //!
-//! Owns: the crypto provider, trust anchors and client certificates of every outgoing connection.
+//! Owns: the crypto provider, trust anchors and client certificates of every outgoing connection, and the
+//! certificates of listeners.
 //! Never offers a way to skip verification.
 
 pub mod pem;
 mod roots;
+pub mod server;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

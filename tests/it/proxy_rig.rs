@@ -193,6 +193,7 @@ impl Rig {
         let listener = ListenerConfig {
             name: name("legacy"),
             bind: BindAddress::Tcp("127.0.0.1:0".parse().expect("address")),
+            tls: None,
             allow_unauthenticated: false,
             allowed_origins,
             routes,

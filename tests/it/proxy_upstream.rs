@@ -300,6 +300,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
     let listener = ListenerConfig {
         name: name("local"),
         bind: BindAddress::Unix(path.clone()),
+        tls: None,
         allow_unauthenticated: false,
         allowed_origins: Vec::new(),
         routes: vec![plain],

@@ -8,11 +8,13 @@ use crate::config::block::{block, choice};
 use crate::config::context::Cx;
 use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Named, Read};
+use crate::config::secrets::FileRef;
 use crate::config::values::{Positive, Size};
 use crate::listener::BindAddress;
 use crate::names::Name;
 use crate::origin::Origin;
 use crate::route::Replay;
+use crate::secret::SecretSource;
 
 /// `kind` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,26 @@ block! {
         required kind: ListenerKind;
         /// Where it listens: `127.0.0.1:8080`, `"[::1]:8080"`, `unix:/path` or `systemd:NAME`; port 0 takes a free one.
         required bind: BindAddress;
+        /// TLS with this certificate. Without it, cleartext.
+        optional tls: ListenerTls;
         /// Lets whoever reaches an address that is not loopback use the credentials of its routes.
         default("false") allow_unauthenticated: bool;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
         optional allowed_origins: Vec<At<Origin>>;
         /// What goes where. The longest matching prefix wins.
         required routes: Vec<At<Route>>;
+    }
+}
+
+block! {
+    /// The listener's certificate. The files are read again when they change; TLS 1.2 and 1.3 are spoken.
+    struct ListenerTls = "listener tls" {
+        /// The PEM certificate chain, the listener's own certificate first.
+        required cert: FileRef;
+        /// The PEM private key of `cert`.
+        required key: SecretSource;
+        /// A PEM bundle: clients must show a certificate that one of these issued.
+        optional client_ca: FileRef;
     }
 }
 

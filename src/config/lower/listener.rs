@@ -2,13 +2,15 @@
 
 use super::route::{self, RouteUse};
 use crate::config::blocks::File;
-use crate::config::blocks::listener::{Listener, Route};
+use crate::config::blocks::listener::{Listener, ListenerTls, Route};
 use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::config::source::Span;
 use crate::listener::{BindAddress, ListenerConfig};
 use crate::names::Name;
 use crate::route::RouteConfig;
+use crate::secret::SecretSource;
+use crate::tls::server::{TlsServer, TlsServerConfig};
 
 /// All listeners; `None` in the place of one that cannot be built.
 pub(super) fn listeners(
@@ -59,9 +61,17 @@ fn listener(
         check_exposure(block, bind, cx);
         same_matches(blocks, &routes, &bind.value, cx);
     }
+    let tls = match &block.tls {
+        Some(block) => Some(tls(block, cx)),
+        None => None,
+    };
     Some(ListenerConfig {
         name: block.name.as_ref()?.value.clone(),
         bind: bind?.value.clone(),
+        tls: match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        },
         allow_unauthenticated: block.allow_unauthenticated.as_ref()?.value,
         allowed_origins: block
             .allowed_origins
@@ -70,6 +80,26 @@ fn listener(
             .collect(),
         routes: routes.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// `tls:`: the files are read and the whole is tried.
+fn tls(block: &At<ListenerTls>, cx: &mut Cx<'_>) -> Option<TlsServerConfig> {
+    let (cert, key) = (block.value.cert.as_ref()?, block.value.key.as_ref()?);
+    if !super::secret::check(key, "the private key", cx) {
+        return None;
+    }
+    let config = TlsServerConfig {
+        cert: cert.value.0.clone(),
+        key: key.value.clone(),
+        client_ca: block.value.client_ca.as_ref().map(|bundle| bundle.value.0.clone()),
+    };
+    if !matches!(config.key, SecretSource::Exec(_))
+        && let Err(error) = TlsServer::try_new(&config)
+    {
+        cx.error(block.span, format!("these TLS settings cannot be used: {error}"));
+        return None;
+    }
+    Some(config)
 }
 
 /// Who reaches a listener uses its credentials: beyond this machine that must be said.
