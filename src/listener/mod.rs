@@ -5,7 +5,9 @@
 mod acceptor;
 mod bind;
 mod data_plane;
+mod detect;
 mod entry;
+mod http2;
 mod serve;
 mod snapshot;
 mod stream;

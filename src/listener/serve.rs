@@ -1,6 +1,7 @@
 //! One client connection of one worker.
 //!
-//! Owns: the HTTP/1.1 server side, its limits and its deadlines, and stopping in good order.
+//! Owns: telling which protocol it speaks, the HTTP/1.1 server side, its limits and its deadlines, and stopping in good
+//! order.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,16 +9,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::detect;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
-use super::tunnel;
-use crate::proxy::{self, Client, Due, Site};
+use super::{http2, tunnel};
+use crate::proxy::{self, Client, Due, Link, Site};
 use crate::upstream::Upgraded;
 
 /// How a connection is told to stop.
@@ -66,16 +69,52 @@ pub(super) enum End {
     Cut,
 }
 
-/// Serves a connection to its end. `_protocol` is what TLS settled.
+/// Serves a connection to its end. `protocol` is what TLS settled.
 pub(super) async fn serve(
-    stream: ClientStream,
-    _protocol: Protocol,
-    client: Rc<Client>,
+    mut stream: ClientStream,
+    protocol: Protocol,
+    link: Rc<Link>,
     site: Rc<Site>,
     header_bytes: usize,
     stop: Rc<Stop>,
 ) -> End {
-    let io = TokioIo::new(Observed { stream, client: Rc::clone(&client) });
+    let client = Rc::new(Client::new(Rc::clone(&link)));
+    let mut timer = Timer::new();
+    let mut read = Bytes::new();
+    let detected = std::future::poll_fn(|cx| {
+        if protocol != Protocol::Auto {
+            return Poll::Ready(Ok(protocol));
+        }
+        if let Poll::Ready(protocol) = detect::poll_protocol(&mut stream, cx, &mut read) {
+            return Poll::Ready(Ok(protocol));
+        }
+        match stop.wish() {
+            Wish::Cut => return Poll::Ready(Err(End::Cut)),
+            Wish::Finish if read.is_empty() => return Poll::Ready(Err(End::Closed)),
+            Wish::Finish | Wish::Serve => stop.keep(cx),
+        }
+        match client.next_deadline() {
+            Some(deadline) if timer.poll(cx, deadline) => Poll::Ready(Err(End::Late)),
+            _ => Poll::Pending,
+        }
+    });
+    match detected.await {
+        // Boxed: a connection that speaks HTTP/1.1 does not carry it.
+        Ok(Protocol::Http2) => Box::pin(http2::serve(stream, read, link, site, header_bytes, stop)).await,
+        Ok(_) => serve_http1((stream, read), client, site, header_bytes, stop, timer).await,
+        Err(end) => end,
+    }
+}
+
+async fn serve_http1(
+    (stream, read): (ClientStream, Bytes),
+    client: Rc<Client>,
+    site: Rc<Site>,
+    header_bytes: usize,
+    stop: Rc<Stop>,
+    mut timer: Timer,
+) -> End {
+    let io = TokioIo::new(Observed { stream, read, client: Rc::clone(&client) });
     let for_requests = Rc::clone(&client);
     let service = service_fn(move |request| {
         let (site, client) = (Rc::clone(&site), Rc::clone(&for_requests));
@@ -84,7 +123,6 @@ pub(super) async fn serve(
     let mut builder = http1::Builder::new();
     builder.writev(false).max_header_size(header_bytes).max_buf_size(header_bytes.max(64 * 1024));
     let mut connection = builder.serve_connection(io, service);
-    let mut timer = Timer::new();
     let mut finishing = false;
     let end = std::future::poll_fn(|cx| {
         loop {
@@ -122,7 +160,7 @@ pub(super) async fn serve(
             let tunnel = {
                 let parts = connection.into_parts();
                 Box::pin(async move {
-                    let near = (parts.io.into_inner(), parts.read_buf);
+                    let near = (parts.io.into_inner().stream, parts.read_buf);
                     // What is left in it counts the upstream connection until the end.
                     let Upgraded { transport, read, .. } = *upstream;
                     tunnel::run(near, (transport, read), &stop, &mut timer).await
@@ -156,6 +194,8 @@ fn ending(outcome: hyper::Result<()>) -> End {
 /// Tells the deadlines when bytes arrive.
 struct Observed {
     stream: ClientStream,
+    /// Was read before the protocol was known.
+    read: Bytes,
     client: Rc<Client>,
 }
 
@@ -164,7 +204,12 @@ impl AsyncRead for Observed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let outcome = if this.read.is_empty() {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        } else {
+            detect::hand_over(&mut this.read, buf);
+            Poll::Ready(Ok(()))
+        };
         if buf.filled().len() > before {
             this.client.bytes_arrived();
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::entry::{Entered, Entry, Refused};
 use super::serve::{End, Stop, Wish, serve};
 use super::stream::{ClientStream, Protocol, Socket};
-use crate::proxy::{Client, Peer, RequestBody, Site};
+use crate::proxy::{Link, Peer, RequestBody, Site};
 use crate::telemetry::counters::Counter;
 use crate::upstream::Pool;
 
@@ -185,11 +185,10 @@ struct Open {
 
 impl Open {
     async fn serve(self, entered: Entered, stop: Rc<Stop>) {
-        let client = Rc::new(Client::new(entered.peer));
+        let link = Rc::new(Link::new(entered.peer));
         let site = Rc::clone(&self.worker.sites[self.listener]);
         let header_bytes = self.worker.header_bytes;
-        if serve(entered.stream, entered.protocol, client, site, header_bytes, stop).await == End::RefusedHead
-        {
+        if serve(entered.stream, entered.protocol, link, site, header_bytes, stop).await == End::RefusedHead {
             self.worker.counters.refused_heads[self.listener].increment();
         }
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use http::uri::Uri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 
-use super::{Client, Refusal, Site};
+use super::{Client, Refusal, Site, stream};
 use crate::policy::browser;
 use crate::route::authority::Authority;
 use crate::route::path;
@@ -41,6 +41,9 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
         "CONNECT" => return Err(Refusal::NoTunnel),
         _ => {}
     }
+    if request.version() == Version::HTTP_2 {
+        stream::judge(request)?;
+    }
     let uri = request.uri();
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return Err(Refusal::UriTooLong);
@@ -48,13 +51,13 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
     let authority = authority_of(request)?;
     let raw_path = uri.path();
     if raw_path == "*" && method == Method::OPTIONS {
-        return match site.table.find(authority.as_ref(), client.local_ip, "/", method) {
+        return match site.table.find(authority.as_ref(), client.link.local_ip, "/", method) {
             Match::Misdirected => Err(Refusal::Misdirected),
             _ => Ok(Admitted::Options),
         };
     }
     let path = path::normalize(raw_path)?;
-    let index = match site.table.find(authority.as_ref(), client.local_ip, &path, method) {
+    let index = match site.table.find(authority.as_ref(), client.link.local_ip, &path, method) {
         Match::Route(index) => index,
         Match::Misdirected => return Err(Refusal::Misdirected),
         Match::NotFound => return Err(Refusal::NoRoute),
@@ -91,17 +94,28 @@ fn authority_of<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusa
             Some(Authority::parse(text).ok_or(Refusal::BadHost)?)
         }
         (None, _) if request.version() == Version::HTTP_10 => None,
+        (None, _) if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => None,
         _ => return Err(Refusal::BadHost),
     };
-    match authority_of_target(request.uri())? {
-        Some(text) => Authority::parse(text).ok_or(Refusal::BadHost).map(Some),
+    match authority_of_target(request)? {
+        Some(text) => {
+            let authority = Authority::parse(text).ok_or(Refusal::BadHost)?;
+            // RFC 9113, 8.3.1: they must not differ.
+            let differs = |host: Authority<'_>| request.version() == Version::HTTP_2 && host != authority;
+            if host.is_some_and(differs) { Err(Refusal::BadHost) } else { Ok(Some(authority)) }
+        }
         None => Ok(host),
     }
 }
 
-fn authority_of_target(uri: &Uri) -> Result<Option<&str>, Refusal> {
+fn authority_of_target<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
+    let uri = request.uri();
     match uri.scheme_str() {
         None if uri.authority().is_none() => Ok(None),
+        // Over HTTP/2 it says how the client reached whoever ended its TLS.
+        Some("https") if request.version() == Version::HTTP_2 => {
+            Ok(uri.authority().map(http::uri::Authority::as_str))
+        }
         Some("http") => Ok(uri.authority().map(http::uri::Authority::as_str)),
         _ => Err(Refusal::BadScheme),
     }

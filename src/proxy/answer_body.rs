@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::BodyError;
-use super::{Client, RequestBody};
+use super::{Client, RequestBody, asked};
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::Lease;
 
@@ -94,11 +94,12 @@ impl Exchange {
             Poll::Ready(Some(Ok(frame))) => {
                 // Runs for the upstream's next piece, and for the client to take this one.
                 self.client.await_upstream(Some(Instant::now() + idle));
-                // Trailers that the head does not declare are dropped on the way out.
-                if frame.is_trailers() || incoming.is_end_stream() {
+                // To a client over HTTP/1.1, hyper sends only trailers that the head declares.
+                let trailers = frame.is_trailers();
+                if trailers || incoming.is_end_stream() {
                     give_back(cx, lease);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(if trailers { asked::cleaned(frame) } else { frame })))
             }
             Poll::Ready(Some(Err(_))) => self.broke_off(BodyError::Broken),
             Poll::Ready(None) => {
@@ -134,6 +135,9 @@ impl Body for ResponseBody {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Arrived(incoming) => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                    Poll::Ready(Some(Ok(asked::cleaned(frame))))
+                }
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,

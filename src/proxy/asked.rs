@@ -3,8 +3,10 @@
 //! Owns: our own `Connection`, `Upgrade`, `TE` and `Trailer`, made from the client's and never copied. Does nothing for
 //! a request that has none of these fields.
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http_body::Frame;
 
 use super::headers::Seen;
 
@@ -22,7 +24,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Reads the fields of a head before they are removed. `bodiless`: the request has no body.
     pub(super) fn of(head: &Parts, seen: &Seen, bodiless: bool) -> Option<Box<Self>> {
-        if !(seen.upgrade || seen.te || seen.trailer) || head.version != Version::HTTP_11 {
+        if !(seen.upgrade || seen.te || seen.trailer) || head.version < Version::HTTP_11 {
             return None;
         }
         let headers = &head.headers;
@@ -93,6 +95,20 @@ pub(super) fn declared(headers: &HeaderMap) -> Option<HeaderValue> {
         .collect();
     let passed: Vec<_> = passed.iter().map(HeaderName::as_str).collect();
     if passed.is_empty() { None } else { HeaderValue::try_from(passed.join(", ")).ok() }
+}
+
+/// Trailers without what may not be one.
+pub(super) fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let barred: Vec<_> = trailers.keys().filter(|name| !may_trail(name.as_str())).cloned().collect();
+            for name in barred {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 /// RFC 9110, 6.5.1: no framing, routing, credentials, or what means one hop; under no spelling with underscores.

@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{Client, Route};
+use super::{Client, ClientBody, Route, asked};
 use crate::route::Replay;
 
 /// How long a body is withheld that the upstream was asked to ask for (RFC 9110, 10.1.1).
@@ -51,7 +50,7 @@ pub enum RequestBody {
 /// A body that is passed on as it arrives.
 #[derive(Debug)]
 pub struct Streaming {
-    incoming: Incoming,
+    incoming: ClientBody,
     client: Rc<Client>,
     idle: Duration,
     first_byte: Duration,
@@ -128,7 +127,7 @@ impl Flow {
 impl RequestBody {
     /// Passes `incoming` on. `expect`: it is withheld until the upstream says 100, or for a second.
     pub(super) fn streaming(
-        incoming: Incoming,
+        incoming: ClientBody,
         client: Rc<Client>,
         route: &Route,
         expect: bool,
@@ -175,7 +174,7 @@ impl Streaming {
                     // They are not kept for a second time.
                     self.flow.kept.take();
                     self.end();
-                    return Poll::Ready(Some(Ok(frame)));
+                    return Poll::Ready(Some(Ok(asked::cleaned(frame))));
                 }
                 if let Some(piece) = frame.data_ref() {
                     self.flow.keep(piece);
@@ -247,8 +246,8 @@ impl Body for RequestBody {
 
 /// Takes the rest of a body that nobody wants, so that the client reads the answer instead of a reset connection.
 /// Bounded: beyond that the connection is closed.
-pub(super) fn drain(mut body: Incoming) {
-    if body.is_end_stream() {
+pub(super) fn drain(mut body: ClientBody) {
+    if body.is_end_stream() || !body.blocks_connection() {
         return;
     }
     tokio::task::spawn_local(tokio::time::timeout(DRAIN_LIMIT, async move {

@@ -1,10 +1,12 @@
 //! The client's side of an exchange: who it is, and how long everything may take.
 //!
-//! Owns: the deadlines of one client connection. They are plain cells; the connection's task holds the one timer that
-//! watches the nearest of them, so that a request arms no timer of its own.
+//! Owns: the deadlines of exchanges. They are plain cells; the connection's task holds the one timer that watches the
+//! nearest of them, so that a request arms no timer of its own. Over HTTP/1.1 one [`Client`] serves all exchanges of a
+//! connection in turn; over HTTP/2 each stream has its own.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -35,14 +37,22 @@ pub struct Peer {
     pub certificate: Option<Box<CertificateDer<'static>>>,
 }
 
-/// One client connection.
+/// What holds for a whole connection.
 #[derive(Debug)]
-pub struct Client {
-    /// Its certificate, verified against the listener's `client_ca`.
+pub struct Link {
+    /// The client's certificate, verified against the listener's `client_ca`.
     pub certificate: Option<Box<CertificateDer<'static>>>,
     /// The address that the client dialled.
     pub local_ip: Option<IpAddr>,
     pub(super) forwarded: Forwarded,
+}
+
+/// One exchange at a time.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) link: Rc<Link>,
+    /// For a stream: tells the connection of a nearer deadline.
+    watch: Option<Rc<Watch>>,
     phase: Cell<Phase>,
     /// When the current request began to arrive.
     began: Cell<Instant>,
@@ -52,6 +62,10 @@ pub struct Client {
     body_late: Cell<bool>,
     /// Who polls the request body, where that is not the connection's task.
     body_waker: RefCell<Option<Waker>>,
+    /// Who polls the stream.
+    task: RefCell<Option<Waker>>,
+    /// The stream is to end now.
+    cut: Cell<bool>,
     /// The other side, once both have switched protocols.
     switched: RefCell<Option<Box<Upgraded<RequestBody>>>>,
 }
@@ -75,22 +89,87 @@ pub enum Due {
     Poll,
 }
 
-impl Client {
-    /// A connection on which HTTP begins now.
+/// The nearest deadline of the streams of a connection, and who sleeps until then.
+#[derive(Debug, Default)]
+pub struct Watch {
+    nearest: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Link {
+    /// A connection of `peer`.
     pub fn new(peer: Peer) -> Self {
-        let now = Instant::now();
         Self {
             local_ip: peer.local,
             forwarded: Forwarded::new(peer.address, peer.secure),
             certificate: peer.certificate,
-            phase: Cell::new(Phase::Idle),
+        }
+    }
+}
+
+impl Watch {
+    /// When to look at the streams again.
+    pub fn nearest(&self) -> Option<Instant> {
+        self.nearest.get()
+    }
+
+    /// The streams were looked at.
+    pub fn set(&self, nearest: Option<Instant>) {
+        self.nearest.set(nearest);
+    }
+
+    /// Who sleeps.
+    pub fn keep(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if kept.is_none() {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    fn note(&self, deadline: Instant) {
+        if self.nearest.get().is_none_or(|nearest| deadline < nearest) {
+            self.nearest.set(Some(deadline));
+            if let Some(waker) = &*self.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Client {
+    /// A connection on which HTTP begins now.
+    pub fn new(link: Rc<Link>) -> Self {
+        let now = Instant::now();
+        Self { deadline: Cell::new(Some(now + HEAD_LIMIT)), ..Self::at(now, link, None, Phase::Idle) }
+    }
+
+    /// A stream whose head is there.
+    pub fn stream(link: Rc<Link>, watch: Rc<Watch>) -> Self {
+        Self::at(Instant::now(), link, Some(watch), Phase::Head)
+    }
+
+    fn at(now: Instant, link: Rc<Link>, watch: Option<Rc<Watch>>, phase: Phase) -> Self {
+        Self {
+            link,
+            watch,
+            phase: Cell::new(phase),
             began: Cell::new(now),
-            deadline: Cell::new(Some(now + HEAD_LIMIT)),
+            deadline: Cell::new(None),
             upstream_late: Cell::new(false),
             body_deadline: Cell::new(None),
             body_late: Cell::new(false),
             body_waker: RefCell::new(None),
+            task: RefCell::new(None),
+            cut: Cell::new(false),
             switched: RefCell::new(None),
+        }
+    }
+
+    /// A deadline was set: the connection must not sleep beyond it.
+    #[inline]
+    fn note(&self, deadline: Option<Instant>) {
+        if let (Some(watch), Some(deadline)) = (&self.watch, deadline) {
+            watch.note(deadline);
         }
     }
 
@@ -133,25 +212,40 @@ impl Client {
     pub(super) fn await_upstream(&self, deadline: Option<Instant>) {
         self.deadline.set(deadline);
         self.upstream_late.set(false);
+        self.note(deadline);
     }
 
     /// The upstream has `limit` from now on, unless its time runs already.
     pub(super) fn await_upstream_unless_set(&self, limit: Duration) {
         if self.deadline.get().is_none() {
-            self.deadline.set(Some(Instant::now() + limit));
+            let deadline = Some(Instant::now() + limit);
+            self.deadline.set(deadline);
+            self.note(deadline);
         }
+    }
+
+    /// The client has to make room for an answer.
+    pub fn await_room(&self) {
+        self.await_upstream_unless_set(IDLE_LIMIT);
+    }
+
+    /// The client has made room.
+    pub fn room_made(&self) {
+        self.await_upstream(Some(Instant::now() + IDLE_LIMIT));
     }
 
     /// Whether the upstream let its deadline pass.
     #[inline]
-    pub(super) fn upstream_is_late(&self) -> bool {
+    pub fn upstream_is_late(&self) -> bool {
         self.upstream_late.get()
     }
 
     /// The client owes the next piece of its body.
     pub(super) fn await_body(&self, limit: Duration, waker: &Waker) {
         if self.body_deadline.get().is_none() {
-            self.body_deadline.set(Some(Instant::now() + limit));
+            let deadline = Some(Instant::now() + limit);
+            self.body_deadline.set(deadline);
+            self.note(deadline);
         }
         self.body_waker.replace(Some(waker.clone()));
     }
@@ -197,6 +291,35 @@ impl Client {
             }
         }
         Due::Poll
+    }
+
+    /// Who polls the stream.
+    pub fn keep(&self, waker: &Waker) {
+        let mut kept = self.task.borrow_mut();
+        if kept.is_none() {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    /// Looks at the deadlines of a stream at `now`; its task acts on what is found. Returns the next deadline.
+    pub fn look(&self, now: Instant) -> Option<Instant> {
+        if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            if self.deadline_passed(now) == Due::Close {
+                self.cut.set(true);
+                self.deadline.set(None);
+                self.body_deadline.set(None);
+            }
+            if let Some(task) = &*self.task.borrow() {
+                task.wake_by_ref();
+            }
+        }
+        self.next_deadline()
+    }
+
+    /// Whether the stream is to end now.
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// After this answer the connection belongs to `upstream`.

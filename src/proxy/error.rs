@@ -37,6 +37,9 @@ pub enum Refusal {
     /// `Connection` names more fields than any client needs.
     #[error("the Connection field is too long")]
     ConnectionTooLong,
+    /// More fields than any client needs.
+    #[error("the request has more than 100 header fields")]
+    TooManyFields,
     /// The body did not come in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
@@ -114,6 +117,9 @@ impl Refusal {
             Self::BadScheme => tell(S::BAD_REQUEST, "bad-scheme", "http_request_error"),
             Self::UnderscoreAlias => tell(S::BAD_REQUEST, "underscore-alias", "http_request_error"),
             Self::ConnectionTooLong => tell(S::BAD_REQUEST, "connection-too-long", "http_request_error"),
+            Self::TooManyFields => {
+                tell(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields", "http_request_error")
+            }
             Self::BodyTimeout => tell(S::REQUEST_TIMEOUT, "body-timeout", "http_request_error"),
             Self::BodyBroken => tell(S::BAD_REQUEST, "body-broken", "http_request_error"),
             Self::Misdirected => tell(S::MISDIRECTED_REQUEST, "misdirected", "http_request_denied"),

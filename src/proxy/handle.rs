@@ -10,7 +10,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
@@ -23,7 +22,7 @@ use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;
 use super::spare::Spare;
 use super::unauthorized;
-use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site};
+use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, stream};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::Replay;
 use crate::route::path::PathError;
@@ -32,11 +31,10 @@ const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const X_FORWARDED_PREFIX: http::HeaderName = http::HeaderName::from_static("x-forwarded-prefix");
 
 /// Serves one request.
-pub async fn handle(
-    site: Rc<Site>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
+pub async fn handle<B>(site: Rc<Site>, client: Rc<Client>, request: Request<B>) -> Response<ResponseBody>
+where
+    B: Body + Into<ClientBody>,
+{
     let began = client.request_begun();
     let (index, path) = match admit::admit(&site, &client, &request) {
         Ok(Admitted::Forward(index, path)) => (index, path),
@@ -59,22 +57,28 @@ pub async fn handle(
 }
 
 /// A body whose sender waits to be asked for it is not asked for; any other is taken, within limits.
-fn refuse_body(request: Request<Incoming>) {
+fn refuse_body<B: Into<ClientBody>>(request: Request<B>) {
     if !request.headers().contains_key(header::EXPECT) {
-        drain(request.into_body());
+        drain(request.into_body().into());
     }
 }
 
 /// Strips, forwards, injects, sends.
-async fn forward(
+async fn forward<B>(
     identity: &Identity,
     route: &Route,
     client: &Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<B>,
     path: Option<String>,
     id: &HeaderValue,
-) -> Result<Forwarded, Refusal> {
+) -> Result<Forwarded, Refusal>
+where
+    B: Body + Into<ClientBody>,
+{
     let (mut head, incoming) = request.into_parts();
+    if head.version == Version::HTTP_2 {
+        stream::fold(&mut head.headers);
+    }
     let (seen, asked) = strip(identity, route, &mut head, incoming.is_end_stream())?;
     edit(identity, route, client, &mut head, id, seen)?;
     head.uri = target(route, &head.uri, path)?;
@@ -102,7 +106,7 @@ async fn forward(
             head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
         let expect = seen.expect && head.version == Version::HTTP_11;
-        let (body, flow) = RequestBody::streaming(incoming, Rc::clone(client), route, expect);
+        let (body, flow) = RequestBody::streaming(incoming.into(), Rc::clone(client), route, expect);
         (body, Some(flow))
     };
     head.version = Version::HTTP_11;
@@ -228,11 +232,15 @@ fn edit(
         _ => route.host.clone(),
     };
     headers.insert(header::HOST, host);
-    client.forwarded.set(headers, asked);
+    client.link.forwarded.set(headers, asked);
     if let Some(prefix) = &route.forwarded_prefix {
         headers.insert(X_FORWARDED_PREFIX, prefix.clone());
     }
-    let via = if head.version == Version::HTTP_10 { &identity.via_10 } else { &identity.via_11 };
+    let via = match head.version {
+        Version::HTTP_10 => &identity.via_10,
+        Version::HTTP_2 => &identity.via_2,
+        _ => &identity.via_11,
+    };
     if seen.via {
         headers.append(header::VIA, via.clone());
     } else {

@@ -43,6 +43,7 @@ pub struct Identity {
     pub(super) pseudonym: String,
     pub(super) via_11: HeaderValue,
     pub(super) via_10: HeaderValue,
+    pub(super) via_2: HeaderValue,
     pub(super) ids: RequestIds,
     /// Names to remove, kept for its memory.
     pub(super) scratch: RefCell<Vec<HeaderName>>,
@@ -61,6 +62,7 @@ impl Identity {
             pseudonym: pseudonym.to_owned(),
             via_11: via("1.1"),
             via_10: via("1.0"),
+            via_2: via("2"),
             ids: RequestIds::new(),
             scratch: RefCell::new(Vec::new()),
             spare_fields: RefCell::new(Vec::new()),

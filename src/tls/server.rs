@@ -13,7 +13,7 @@ use super::{TlsError, certified_key, pem, provider};
 use crate::secret::SecretSource;
 
 /// What a client may choose from, the preferred first.
-pub const ALPN: [&[u8]; 1] = [b"http/1.1"];
+pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// `tls:` of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@ mod admin;
 mod campaign;
 mod config;
 mod faults;
+mod h2_messages;
+mod h2_rig;
 mod harness;
 mod idp;
 mod layering;

@@ -1,0 +1,209 @@
+//! One client connection that speaks HTTP/2 (RFC 9113).
+//!
+//! Owns: the server side of the protocol, its limits, and the one timer that watches the deadlines of all its streams.
+//! The streams are part of the connection's task: dropping it ends them all.
+
+mod stream;
+mod wire;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
+use h2::RecvStream;
+use h2::server::{Builder, Connection, SendResponse};
+use http::Request;
+use tokio::time::Instant;
+
+use self::wire::Wire;
+use super::serve::{End, Stop, Wish};
+use super::stream::ClientStream;
+use super::timer::Timer;
+use crate::proxy::{Client, Link, Site, Watch};
+
+/// Streams at once.
+const MAX_STREAMS: u32 = 100;
+/// What a client may send of one body, and of all together, before an upstream takes it.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// What is kept of one answer for a client that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a connection without a stream is kept.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a client has to confirm that it knows of the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end. `read` was read from it already and begins with the preface.
+pub(super) async fn serve(
+    stream: ClientStream,
+    read: Bytes,
+    link: Rc<Link>,
+    site: Rc<Site>,
+    header_bytes: usize,
+    stop: Rc<Stop>,
+) -> End {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));
+    let mut timer = Timer::new();
+    let limit = Instant::now() + FAREWELL * 10;
+    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(Wire::new(stream, read)));
+    let greeted = std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(outcome.map_err(|error| broken(&error)));
+        }
+        if stop.wish() == Wish::Cut {
+            return Poll::Ready(Err(End::Cut));
+        }
+        stop.keep(cx);
+        if timer.poll(cx, limit) { Poll::Ready(Err(End::Late)) } else { Poll::Pending }
+    });
+    let connection = match greeted.await {
+        Ok(connection) => connection,
+        Err(end) => return end,
+    };
+    let open = |request, respond, client| stream::run(Rc::clone(&site), client, request, respond);
+    let mut serving = Serving {
+        connection,
+        open,
+        streams: FuturesUnordered::new(),
+        clients: Vec::new(),
+        watch: Rc::default(),
+        link,
+        phase: Phase::Idle(Instant::now() + IDLE_LIMIT),
+        timer,
+    };
+    std::future::poll_fn(|cx| serving.poll(cx, &stop)).await
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No stream is open; it ends then.
+    Idle(Instant),
+    /// Some are.
+    Busy,
+    /// No new one is taken.
+    Finishing,
+    /// All are done; it ends then, if the client does not end it.
+    Parting(Instant),
+}
+
+struct Serving<O, F> {
+    connection: Connection<Wire, Bytes>,
+    open: O,
+    streams: FuturesUnordered<F>,
+    /// Of the open streams.
+    clients: Vec<Rc<Client>>,
+    watch: Rc<Watch>,
+    link: Rc<Link>,
+    phase: Phase,
+    timer: Timer,
+}
+
+impl<O, F> Serving<O, F>
+where
+    O: Fn(Request<RecvStream>, SendResponse<Bytes>, Rc<Client>) -> F,
+    F: Future<Output = Rc<Client>>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>, stop: &Stop) -> Poll<End> {
+        self.watch.keep(cx.waker());
+        loop {
+            self.poll_streams(cx);
+            match self.poll_connection(cx) {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => continue,
+                Poll::Pending => {}
+            }
+            match stop.wish() {
+                Wish::Finish if matches!(self.phase, Phase::Idle(_) | Phase::Busy) => {
+                    self.connection.graceful_shutdown();
+                    self.phase = Phase::Finishing;
+                    continue;
+                }
+                Wish::Cut => return Poll::Ready(End::Cut),
+                Wish::Finish | Wish::Serve => stop.keep(cx),
+            }
+            if let Err(end) = ready!(self.poll_deadlines(cx)) {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// Moves all streams on and forgets those that have ended.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(client)) = Pin::new(&mut self.streams).poll_next(cx) {
+            if let Some(place) = self.clients.iter().position(|known| Rc::ptr_eq(known, &client)) {
+                self.clients.swap_remove(place);
+            }
+        }
+        if self.clients.is_empty() && self.phase == Phase::Busy {
+            self.phase = Phase::Idle(Instant::now() + IDLE_LIMIT);
+        }
+    }
+
+    /// Reads and writes frames. `Ready(None)`: there are new streams.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        let mut opened = 0;
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let client = Rc::new(Client::stream(Rc::clone(&self.link), Rc::clone(&self.watch)));
+                    self.clients.push(Rc::clone(&client));
+                    self.streams.push((self.open)(request, respond, client));
+                    if matches!(self.phase, Phase::Idle(_)) {
+                        self.phase = Phase::Busy;
+                    }
+                    opened += 1;
+                    if opened >= MAX_STREAMS {
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(broken(&error))),
+                Poll::Ready(None) => return Poll::Ready(Some(End::Closed)),
+                Poll::Pending if opened > 0 => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// `Ready`: something was late, so that all has to be looked at again.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.phase == Phase::Finishing && self.clients.is_empty() {
+            self.phase = Phase::Parting(Instant::now() + FAREWELL);
+        }
+        let own = match self.phase {
+            Phase::Idle(end) | Phase::Parting(end) => Some(end),
+            Phase::Busy | Phase::Finishing => None,
+        };
+        let nearest = [own, self.watch.nearest()].into_iter().flatten().min();
+        let Some(nearest) = nearest else { return Poll::Pending };
+        if !self.timer.poll(cx, nearest) {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        match self.phase {
+            Phase::Idle(end) if end <= now => {
+                self.connection.graceful_shutdown();
+                self.phase = Phase::Parting(now + FAREWELL);
+            }
+            Phase::Parting(end) if end <= now => return Poll::Ready(Err(End::Late)),
+            _ => {}
+        }
+        self.watch.set(self.clients.iter().filter_map(|client| client.look(now)).min());
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn broken(error: &h2::Error) -> End {
+    tracing::debug!(%error, "a client connection broke off");
+    End::Closed
+}

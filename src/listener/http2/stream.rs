@@ -1,0 +1,190 @@
+//! One stream: a request, and its answer piece by piece.
+//!
+//! Owns: flow control towards the client (a piece is given to the codec when there is room for it), and how an exchange
+//! that breaks off is told: by RST_STREAM, never by a clean end.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+
+use crate::proxy::{self, Client, ClientBody, ResponseBody, Site};
+
+/// Serves one stream. Returns its `client`.
+pub(super) async fn run(
+    site: Rc<Site>,
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Rc<Client> {
+    let request = ClientBody::of_stream(request);
+    let answer = {
+        let mut handling = pin!(proxy::handle(site, Rc::clone(&client), request));
+        std::future::poll_fn(|cx| {
+            client.keep(cx.waker());
+            if client.is_cut() {
+                respond.send_reset(Reason::CANCEL);
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            // The client may lose its interest.
+            respond.poll_reset(cx).map(|_| None)
+        })
+        .await
+    };
+    if let Some(answer) = answer {
+        reply(&client, answer, respond).await;
+    }
+    client
+}
+
+async fn reply(client: &Client, answer: Response<ResponseBody>, mut respond: SendResponse<Bytes>) {
+    let (head, body) = answer.into_parts();
+    let mut head = Response::from_parts(head, ());
+    complete(head.status(), &body, head.headers_mut());
+    let ended = body.is_end_stream();
+    match respond.send_response(head, ended) {
+        Ok(_) if ended => {}
+        Ok(stream) => {
+            let mut outgoing = Outgoing { stream, body, piece: Bytes::new(), last: false };
+            std::future::poll_fn(|cx| outgoing.poll(cx, client)).await;
+        }
+        Err(error) => {
+            tracing::debug!(%error, "an answer could not be sent");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Makes of a head what HTTP/2 wants to see.
+fn complete(status: StatusCode, body: &ResponseBody, headers: &mut HeaderMap) {
+    // RFC 9113, 8.2.2. The upstream's are gone already; the route's own may be there.
+    const OF_CONNECTIONS: [HeaderName; 5] = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    for name in OF_CONNECTIONS {
+        headers.remove(name);
+    }
+    if let Some(length) = body.size_hint().exact()
+        && length > 0
+        && status != StatusCode::NO_CONTENT
+        && !headers.contains_key(header::CONTENT_LENGTH)
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// A body on its way out.
+struct Outgoing {
+    stream: SendStream<Bytes>,
+    body: ResponseBody,
+    /// What the client has no room for yet.
+    piece: Bytes,
+    /// Nothing comes behind `piece`.
+    last: bool,
+}
+
+impl Outgoing {
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<()> {
+        loop {
+            client.keep(cx.waker());
+            if client.is_cut() {
+                self.stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            }
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let turn = if self.piece.is_empty() { self.poll_body(cx) } else { self.poll_room(cx, client) };
+            match turn {
+                Poll::Ready(Turn::More) => {}
+                Poll::Ready(Turn::Done) => return Poll::Ready(()),
+                Poll::Ready(Turn::Broken(reason)) => {
+                    self.stream.send_reset(reason);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(None) => return self.send(Bytes::new(), true),
+            Poll::Ready(Some(Err(_))) => return Poll::Ready(Turn::Broken(Reason::INTERNAL_ERROR)),
+            Poll::Pending => return Poll::Pending,
+        };
+        match frame.into_data() {
+            Ok(piece) => {
+                self.last = self.body.is_end_stream();
+                if piece.is_empty() {
+                    return if self.last { self.send(piece, true) } else { Poll::Ready(Turn::More) };
+                }
+                self.piece = piece;
+                Poll::Ready(Turn::More)
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => match self.stream.send_trailers(trailers) {
+                    Ok(()) => Poll::Ready(Turn::Done),
+                    Err(_) => Poll::Ready(Turn::Broken(Reason::INTERNAL_ERROR)),
+                },
+                Err(_) => Poll::Ready(Turn::More),
+            },
+        }
+    }
+
+    /// Sends as much of the piece as the client has room for.
+    fn poll_room(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Turn> {
+        self.stream.reserve_capacity(self.piece.len());
+        let mut waited = false;
+        while self.stream.capacity() == 0 {
+            waited = true;
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(Turn::Done),
+                Poll::Pending if client.upstream_is_late() => {
+                    return Poll::Ready(Turn::Broken(Reason::CANCEL));
+                }
+                Poll::Pending => {
+                    client.await_room();
+                    return Poll::Pending;
+                }
+            }
+        }
+        let length = self.stream.capacity().min(self.piece.len());
+        if waited || length < self.piece.len() {
+            client.room_made();
+        }
+        let piece = self.piece.split_to(length);
+        let last = self.last && self.piece.is_empty();
+        self.send(piece, last)
+    }
+
+    fn send(&mut self, piece: Bytes, last: bool) -> Poll<Turn> {
+        Poll::Ready(match self.stream.send_data(piece, last) {
+            Ok(()) if last => Turn::Done,
+            Ok(()) => Turn::More,
+            // The stream is gone.
+            Err(_) => Turn::Done,
+        })
+    }
+}
+
+/// What one turn brought.
+enum Turn {
+    More,
+    Done,
+    Broken(Reason),
+}
