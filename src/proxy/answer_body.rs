@@ -87,10 +87,11 @@ impl Exchange {
         lease: &mut Option<Lease<RequestBody>>,
         idle: Duration,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(lease) = lease {
-            lease.drive(cx);
-        }
-        match Pin::new(&mut *incoming).poll_frame(cx) {
+        let piece = match lease {
+            Some(lease) => lease.poll_body(cx, incoming),
+            None => Pin::new(&mut *incoming).poll_frame(cx),
+        };
+        match piece {
             Poll::Ready(Some(Ok(frame))) => {
                 // Runs for the upstream's next piece, and for the client to take this one.
                 self.client.await_upstream(Some(Instant::now() + idle));

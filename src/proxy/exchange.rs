@@ -30,8 +30,7 @@ pub(super) async fn exchange(
     spare: Option<&Spare>,
 ) -> Result<Answer, Refusal> {
     let mut sent_at = Instant::now();
-    let pooled = std::future::poll_fn(|cx| std::task::Poll::Ready(route.pool.reuse(cx, sent_at))).await;
-    let mut lease = match pooled {
+    let mut lease = match route.pool.reuse(sent_at) {
         Some(lease) => lease,
         None if route.pool.active() >= route.max_active => return Err(Refusal::Overloaded),
         None => {

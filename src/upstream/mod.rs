@@ -16,7 +16,7 @@ use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
 pub use connector::{Connector, TlsClient};
 pub use dial::DialError;
-pub use pool::{Lease, Pool, SendError, Upgraded};
+pub use pool::{BodyPiece, Lease, Pool, SendError, Upgraded};
 pub use transport::Transport;
 
 /// `upstream:` of a route.

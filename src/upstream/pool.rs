@@ -8,12 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
@@ -66,6 +66,9 @@ pub struct Upgraded<B: Body + 'static> {
     _lease: Lease<B>,
 }
 
+/// A piece of an answer's body.
+pub type BodyPiece = Result<Frame<Bytes>, hyper::Error>;
+
 /// A request that failed on its connection.
 #[derive(Debug)]
 pub struct SendError<B> {
@@ -101,7 +104,9 @@ where
     }
 
     /// A connection that was used before and still stands.
-    pub fn reuse(self: &Rc<Self>, cx: &mut Context<'_>, now: Instant) -> Option<Lease<B>> {
+    pub fn reuse(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
+        // Nobody is to be woken by the request that follows: who sends it drives the connection anyway.
+        let cx = &mut Context::from_waker(Waker::noop());
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
             let fresh = now.saturating_duration_since(since) < IDLE_LIMIT;
@@ -124,7 +129,7 @@ where
 
     /// Closes what has been idle for too long, and what the upstream closed.
     pub fn sweep(&self, now: Instant) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain_mut(|entry| {
             now.saturating_duration_since(entry.since) < IDLE_LIMIT && !entry.connection.drive(&mut cx)
         });
@@ -169,16 +174,21 @@ where
     ) -> Option<Result<Response<Incoming>, SendError<B>>> {
         let connection = self.connection.as_mut().expect("a lease holds its connection until it is released");
         let mut answer = pin!(connection.sender.try_send_request(request));
+        let mut sent = false;
         std::future::poll_fn(|cx| {
-            if !connection.ended && Pin::new(&mut connection.driver).poll(cx).is_ready() {
-                connection.ended = true;
-            }
-            match answer.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Some(Ok(response))),
-                Poll::Ready(Err(mut failure)) => {
-                    let unsent = failure.take_message();
-                    Poll::Ready(Some(Err(SendError { error: failure.into_error(), unsent })))
+            let quiet = &mut Context::from_waker(Waker::noop());
+            // What the driver hands over is taken by this same task at once: a waker would wake it for nothing. So it is
+            // driven without one first, and with one where it has to wait.
+            if sent {
+                connection.drive(quiet);
+                if let Poll::Ready(outcome) = answer.as_mut().poll(quiet) {
+                    return Poll::Ready(Some(settled(outcome)));
                 }
+            }
+            connection.drive(cx);
+            sent = true;
+            match answer.as_mut().poll(quiet) {
+                Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome))),
                 Poll::Pending if interrupt() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
@@ -192,6 +202,17 @@ where
         if let Some(connection) = &mut self.connection {
             connection.drive(cx);
         }
+    }
+
+    /// The next piece of the answer's body. The connection is moved on without a waker first, see [`Lease::send`].
+    pub fn poll_body(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<BodyPiece>> {
+        let quiet = &mut Context::from_waker(Waker::noop());
+        self.drive(quiet);
+        if let Poll::Ready(piece) = Pin::new(&mut *body).poll_frame(quiet) {
+            return Poll::Ready(piece);
+        }
+        self.drive(cx);
+        Pin::new(body).poll_frame(quiet)
     }
 
     /// Whether the exchange on the connection is complete in both directions.
@@ -238,6 +259,15 @@ where
             });
         }
     }
+}
+
+fn settled<B>(
+    outcome: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>,
+) -> Result<Response<Incoming>, SendError<B>> {
+    outcome.map_err(|mut failure| {
+        let unsent = failure.take_message();
+        SendError { error: failure.into_error(), unsent }
+    })
 }
 
 impl<B: Body + 'static> Drop for Lease<B> {
