@@ -36,9 +36,11 @@ pub(super) enum Admitted {
 pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Result<Admitted, Refusal> {
     let method = request.method();
     match method.as_str() {
-        // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential.
-        "TRACE" | "TRACK" => return Err(Refusal::MethodNotAllowed(Vec::new())),
         "CONNECT" => return Err(Refusal::NoTunnel),
+        // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential. Some servers do not heed the case.
+        name if name.eq_ignore_ascii_case("TRACE") || name.eq_ignore_ascii_case("TRACK") => {
+            return Err(Refusal::MethodNotAllowed(Vec::new()));
+        }
         _ => {}
     }
     if request.version() == Version::HTTP_2 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Version, header};
+use http_body::Body;
 use tokio::time::Instant;
 
 use super::answer_body::Exchange;
@@ -31,15 +32,19 @@ pub(super) fn relay(
     route: &Route,
     client: &Rc<Client>,
     forwarded: Forwarded,
+    id: &HeaderValue,
     began: Instant,
 ) -> Response<ResponseBody> {
     let Forwarded { answer: Answer { response, mut lease, at }, flow, asked } = forwarded;
     let (mut head, incoming) = response.into_parts();
     if head.status.is_informational() {
-        return switch(identity, route, client, head, lease, asked, began);
+        return switch(identity, route, client, head, lease, asked, (id, began));
     }
     let trailers = asked.is_some_and(|asked| asked.trailers);
-    clean(identity, route, &mut head, &mut lease, trailers);
+    if let Err(refusal) = clean(identity, route, &mut head, &mut lease, trailers) {
+        route.counters.errors.increment();
+        return refuse(&refusal, id, &route.counters, client, began);
+    }
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
     let exchange = Exchange {
@@ -55,6 +60,10 @@ pub(super) fn relay(
     } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
         lease.detach();
         ResponseBody::arriving(incoming, None, idle, exchange)
+    } else if incoming.is_end_stream() {
+        // Something lies behind an answer that has no body: the connection is closed.
+        drop(lease);
+        ResponseBody::arrived(incoming, exchange)
     } else {
         ResponseBody::arriving(incoming, Some(lease), idle, exchange)
     };
@@ -71,14 +80,13 @@ fn switch(
     mut head: http::response::Parts,
     mut lease: Lease<RequestBody>,
     asked: Option<Box<Asked>>,
-    began: Instant,
+    (id, began): (&HeaderValue, Instant),
 ) -> Response<ResponseBody> {
     let granted = asked.and_then(|asked| asked.granted(&head.headers));
-    clean(identity, route, &mut head, &mut lease, false);
+    let granted = clean(identity, route, &mut head, &mut lease, false).ok().and(granted);
     let (Some(protocol), Some(upstream)) = (granted, lease.into_upgraded()) else {
-        let id = identity.ids.of(&http::HeaderMap::new());
         route.counters.errors.increment();
-        return refuse(&Refusal::UnsolicitedUpgrade, &id, &route.counters, client, began);
+        return refuse(&Refusal::UnsolicitedUpgrade, id, &route.counters, client, began);
     };
     client.switch_to(Box::new(upstream));
     let exchange = Exchange {
@@ -104,20 +112,28 @@ fn clean(
     head: &mut http::response::Parts,
     lease: &mut Lease<RequestBody>,
     trailers: bool,
-) {
+) -> Result<(), Refusal> {
     let mut remove = identity.scratch.take();
     remove.clear();
-    let length = head.headers.contains_key(header::CONTENT_LENGTH);
-    let chunked = headers::judge_answer(&head.headers, &mut remove);
-    if chunked && length {
+    let framing = headers::judge_answer(&head.headers, &mut remove)?;
+    let bodiless = head.status == StatusCode::NO_CONTENT;
+    if framing.length.is_some_and(|length| framing.chunked || (bodiless && length > 0))
+        || (bodiless && framing.chunked)
+    {
         // RFC 9112, 6.3: what follows on this connection cannot be trusted.
         lease.retire();
     }
-    let declared = if trailers && chunked { asked::declared(&head.headers) } else { None };
+    let declared = if trailers && framing.chunked { asked::declared(&head.headers) } else { None };
     for name in remove.drain(..) {
         head.headers.remove(name);
     }
     identity.scratch.replace(remove);
+    if framing.unplain
+        && !framing.chunked
+        && let Some(length) = framing.length
+    {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if let Some(declared) = declared {
         head.headers.insert(header::TRAILER, declared);
     }
@@ -127,6 +143,7 @@ fn clean(
     for (name, value) in &route.response_headers.set {
         head.headers.insert(name.clone(), value.clone());
     }
+    Ok(())
 }
 
 /// Answers in the upstream's place.

@@ -31,6 +31,12 @@ pub enum Refusal {
     /// An absolute-form target of another scheme.
     #[error("the request target has a scheme that this listener does not serve")]
     BadScheme,
+    /// A transfer coding that we do not decode, or a length that is said in two ways.
+    #[error("the length of the request body is not said in one plain way")]
+    BadFraming,
+    /// `Expect` with something that nobody here meets.
+    #[error("the request expects something other than 100-continue")]
+    ExpectationFailed,
     /// A field that some servers would take for one that the proxy sets.
     #[error("a header field with an underscore stands for one that the proxy sets")]
     UnderscoreAlias,
@@ -115,6 +121,8 @@ impl Refusal {
             Self::BadPath(_) => tell(S::BAD_REQUEST, "bad-path", "http_request_error"),
             Self::UriTooLong => tell(S::URI_TOO_LONG, "uri-too-long", "http_request_error"),
             Self::BadScheme => tell(S::BAD_REQUEST, "bad-scheme", "http_request_error"),
+            Self::BadFraming => tell(S::BAD_REQUEST, "bad-framing", "http_request_error"),
+            Self::ExpectationFailed => tell(S::EXPECTATION_FAILED, "expectation", "http_request_error"),
             Self::UnderscoreAlias => tell(S::BAD_REQUEST, "underscore-alias", "http_request_error"),
             Self::ConnectionTooLong => tell(S::BAD_REQUEST, "connection-too-long", "http_request_error"),
             Self::TooManyFields => {
@@ -169,6 +177,10 @@ impl Refusal {
                 let seconds =
                     retry_after.map_or(5, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            }
+            Self::BadFraming => {
+                // RFC 9112, 6.3: where the next request begins cannot be known.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

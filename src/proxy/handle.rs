@@ -48,7 +48,7 @@ where
     let route = &site.routes[index];
     let id = site.identity.ids.of(request.headers());
     match forward(&site.identity, route, &client, request, path, &id).await {
-        Ok(answer) => relay(&site.identity, route, &client, answer, began),
+        Ok(answer) => relay(&site.identity, route, &client, answer, &id, began),
         Err(refusal) => {
             route.counters.errors.increment();
             refuse(&refusal, &id, &route.counters, &client, began)
@@ -247,6 +247,16 @@ fn edit(
         headers.insert(header::VIA, via.clone());
     }
     headers.insert(X_REQUEST_ID, id.clone());
+    if seen.expect && head.version == Version::HTTP_10 {
+        // RFC 9110, 10.1.1.
+        headers.remove(header::EXPECT);
+    }
+    if seen.padded_length
+        && let Some(length) =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| headers::parse_length(value.as_bytes()))
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if head.method == http::Method::OPTIONS
         && let Some(hops) = admit::max_forwards(headers)
     {
@@ -268,6 +278,8 @@ fn edit(
 fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Uri, Refusal> {
     let path_and_query = match path {
         None if uri.authority().is_none() && route.absolute.is_none() => return Ok(uri.clone()),
+        // Without a path of its own it would be written as nothing.
+        None if uri.path() == "/" && uri.query().is_none() => Some(PathAndQuery::from_static("/")),
         None => uri.path_and_query().cloned(),
         Some(mut path) => {
             if let Some(query) = uri.query() {

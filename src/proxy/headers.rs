@@ -2,7 +2,7 @@
 //!
 //! Owns: one walk over the names of a message that tells what to remove. Sets nothing.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Refusal;
 
@@ -18,6 +18,8 @@ pub(super) struct Seen {
     pub(super) expect: bool,
     /// `Transfer-Encoding`.
     pub(super) transfer_encoding: bool,
+    /// A `Content-Length` with zeros in front.
+    pub(super) padded_length: bool,
     /// `Upgrade`.
     pub(super) upgrade: bool,
     /// `TE`.
@@ -48,8 +50,16 @@ pub(super) fn judge_request(
                 true
             }
             "transfer-encoding" => {
+                // RFC 9112, 6.1: we offer no other coding, and read no other way of saying so.
+                if !is_plainly_chunked(headers) {
+                    return Err(Refusal::BadFraming);
+                }
                 seen.transfer_encoding = true;
                 true
+            }
+            "content-length" => {
+                seen.padded_length = headers.get(name).is_some_and(is_padded);
+                false
             }
             "upgrade" => {
                 seen.upgrade = true;
@@ -72,6 +82,11 @@ pub(super) fn judge_request(
                 false
             }
             "expect" => {
+                // RFC 9110, 10.1.1.
+                let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                if !headers.get_all(name).iter().all(met) {
+                    return Err(Refusal::ExpectationFailed);
+                }
                 seen.expect = true;
                 false
             }
@@ -86,18 +101,37 @@ pub(super) fn judge_request(
     Ok(seen)
 }
 
+/// How an answer is framed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Framing {
+    /// `Transfer-Encoding: chunked`.
+    pub(super) chunked: bool,
+    /// `Content-Length`.
+    pub(super) length: Option<u64>,
+    /// The length is not said once and plainly.
+    pub(super) unplain: bool,
+}
+
 /// Collects in `remove` what of an answer does not pass.
-pub(super) fn judge_answer(headers: &HeaderMap, remove: &mut Vec<HeaderName>) -> bool {
-    let mut transfer_encoding = false;
-    for name in headers.keys() {
+pub(super) fn judge_answer(headers: &HeaderMap, remove: &mut Vec<HeaderName>) -> Result<Framing, Refusal> {
+    let mut framing = Framing::default();
+    for (name, value) in headers {
         let gone = match name.as_str() {
+            "content-length" => {
+                framing.add_length(value)?;
+                false
+            }
             // A list that is too long is cut: the answer itself is the upstream's matter.
             "connection" => {
                 let _ = nominated(headers, remove);
                 true
             }
             "transfer-encoding" => {
-                transfer_encoding = true;
+                // A coding that we would take off without decoding it.
+                if framing.chunked || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Refusal::UpstreamProtocol);
+                }
+                framing.chunked = true;
                 true
             }
             "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" => true,
@@ -108,11 +142,45 @@ pub(super) fn judge_answer(headers: &HeaderMap, remove: &mut Vec<HeaderName>) ->
             remove.push(name.clone());
         }
     }
-    if transfer_encoding {
+    if framing.chunked {
         // RFC 9112, 6.3: Transfer-Encoding overrides Content-Length.
         remove.push(header::CONTENT_LENGTH);
     }
-    transfer_encoding
+    Ok(framing)
+}
+
+impl Framing {
+    /// RFC 9110, 8.6: a list of equal lengths is one length.
+    fn add_length(&mut self, value: &HeaderValue) -> Result<(), Refusal> {
+        for text in value.as_bytes().split(|byte| *byte == b',') {
+            let length = parse_length(text.trim_ascii()).ok_or(Refusal::UpstreamProtocol)?;
+            if self.length.is_some_and(|known| known != length) {
+                return Err(Refusal::UpstreamProtocol);
+            }
+            self.unplain |= self.length.is_some() || is_padded(value);
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+}
+
+/// Digits and nothing else.
+pub(super) fn parse_length(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn is_padded(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), [b'0', _, ..])
+}
+
+/// Whether `Transfer-Encoding` is `chunked`, once.
+fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    plain && values.next().is_none()
 }
 
 /// Adds the fields that `Connection` names. Those that carry meaning end to end stay: the proxy sets them anew anyway.
@@ -274,7 +342,7 @@ mod tests {
     fn answers_lose_what_is_meant_for_one_hop() {
         let check = |fields: &[(&'static str, &'static str)], expected: &[&str]| {
             let mut remove = Vec::new();
-            judge_answer(&headers(fields), &mut remove);
+            judge_answer(&headers(fields), &mut remove).expect("readable");
             let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, expected, "{fields:?}");

@@ -121,7 +121,8 @@ where
     pub async fn connect(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
         let transport = self.connector.connect().await?;
         let mut builder = http1::Builder::new();
-        builder.writev(false).max_buf_size(256 * 1024);
+        // RFC 9112, 5.1: a proxy removes a space before the colon of an answer's field.
+        builder.writev(false).max_buf_size(256 * 1024).allow_spaces_after_header_name_in_responses(true);
         let (sender, driver) =
             builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
         Ok(self.lease(Box::new(Connection { sender, driver, ended: false, reused: false, retired: false })))
