@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::Running;
 use crate::credential::snapshot::{Counts, DURATION_BOUNDS};
 use crate::credential::{Snapshot, State};
-use crate::listener::{DataSnapshot, RouteSnapshot, Traffic};
+use crate::listener::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic};
 use crate::names::Name;
 use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, HistogramSnapshot};
 
@@ -218,6 +218,26 @@ impl Scrape {
                 .iter()
                 .map(|listener| ([("listener", listener.name.as_str())], whole(listener.connections))),
         )?;
+        let refused = [
+            (
+                "bearward_tls_handshake_failures",
+                "TLS handshakes that failed or took too long.",
+                (|listener| listener.refused_handshakes) as fn(&ListenerSnapshot) -> u64,
+            ),
+            (
+                "bearward_proxy_header_failures",
+                "Connections refused because their PROXY header was missing, broken or of an untrusted peer.",
+                |listener| listener.refused_proxy_headers,
+            ),
+        ];
+        for (name, help, count) in refused {
+            family(encoder, name, help).counters(
+                self.data
+                    .listeners
+                    .iter()
+                    .map(|listener| ([("listener", listener.name.as_str())], count(listener))),
+            )?;
+        }
         let upstream = self.data.upstream_connections;
         family(encoder, "bearward_upstream_connections", "Open upstream connections.").gauges([
             ([("state", "active")], whole(upstream.active)),

@@ -2,13 +2,16 @@
 //!
 //! Owns: what is said of one that is none. A URL with a user name is shown in no message.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::read::{Parse, ParseError};
 use crate::listener::BindAddress;
 use crate::origin::{Origin, OriginError};
+use crate::policy::trusted::TrustedPeer;
 
 impl Parse for Origin {
     const WHAT: &'static str = "an origin such as `https://api.example.com`";
@@ -103,6 +106,46 @@ impl Parse for BindAddress {
             return Ok(Self::Systemd(name.to_owned()));
         }
         text.parse().map(Self::Tcp).map_err(|_| address_error(text))
+    }
+}
+
+impl Parse for TrustedPeer {
+    const WHAT: &'static str = "a network such as `10.0.0.0/8`";
+    fn schema() -> Value {
+        json!({"title": "network", "type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "unix"]})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let network = match text.parse::<IpNet>() {
+            Ok(network) => network,
+            Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| network_error(text))?,
+        };
+        if network.addr() != network.network() {
+            return Err(ParseError::because("the address has bits behind the prefix")
+                .hint(format!("write `{}`, or the address alone", network.trunc())));
+        }
+        if let IpAddr::V6(ip) = network.addr()
+            && let Some(mapped) = ip.to_ipv4_mapped()
+        {
+            return Err(ParseError::because("an IPv4 address is written as one")
+                .hint(format!("write `{mapped}/{}`", network.prefix_len().saturating_sub(96))));
+        }
+        Ok(Self::Network(network))
+    }
+}
+
+fn network_error(text: &str) -> ParseError {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return ParseError::because("it is no IP address; names are not possible here");
+    };
+    match address.parse::<IpAddr>() {
+        Err(_) => ParseError::because("no IP address stands before the `/`"),
+        Ok(ip) => {
+            let most = if ip.is_ipv4() { 32 } else { 128 };
+            ParseError::because(format!("`{prefix}` is no prefix length from 0 to {most}"))
+        }
     }
 }
 
@@ -224,6 +267,31 @@ mod tests {
         check("127.0.0.1:99999", Err("from 0 to 65535"));
         check("unix:", Err("path is missing"));
         check("here", Err("IP:PORT"));
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks() {
+        let check = |text: &str, expected: Result<&str, &str>| match (TrustedPeer::parse(text), expected) {
+            (Ok(TrustedPeer::Network(network)), Ok(shown)) => assert_eq!(network.to_string(), shown),
+            (Ok(TrustedPeer::Unix), Ok(shown)) => assert_eq!("unix", shown),
+            (Err(error), Err(part)) => {
+                let said = format!("{} {}", error.reason, error.hint.unwrap_or_default());
+                assert!(said.contains(part), "{text}: {said}");
+            }
+            (got, _) => panic!("{text}: {got:?}"),
+        };
+        check("10.0.0.0/8", Ok("10.0.0.0/8"));
+        check("192.0.2.1", Ok("192.0.2.1/32"));
+        check("2001:db8::/32", Ok("2001:db8::/32"));
+        check("::1", Ok("::1/128"));
+        check("unix", Ok("unix"));
+        check("10.1.0.0/8", Err("10.0.0.0/8"));
+        check("10.0.0.0/33", Err("from 0 to 32"));
+        check("2001:db8::/129", Err("from 0 to 128"));
+        check("10.0.0/8", Err("no IP address"));
+        check("proxy.internal", Err("names are not possible"));
+        check("::ffff:10.0.0.0/104", Err("10.0.0.0/8"));
+        check("", Err("no IP address"));
     }
 
     #[test]

@@ -6,10 +6,7 @@
 /// Keys by block.
 const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["clients", "telemetry"]),
-    (
-        "listener",
-        &["clients", "trusted_proxies", "proxy_protocol", "intercept", "rules", "egress_network", "dry_run"],
-    ),
+    ("listener", &["clients", "intercept", "rules", "egress_network", "dry_run"]),
     ("route", &["clients"]),
     ("upstream", &["balance", "health"]),
     (

@@ -89,6 +89,28 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         "kind: reverse\n    intercept: {}",
         &["unknown key `intercept`", "not supported by this version"],
     );
+    let also = |line: &str| format!("kind: reverse\n    {line}");
+    check(
+        "kind: reverse",
+        &also("trusted_proxies: [10.1.0.0/8]"),
+        &["`10.1.0.0/8` is not a network", "bits behind the prefix", "write `10.0.0.0/8`"],
+    );
+    check(
+        "kind: reverse",
+        &also("proxy_protocol: required"),
+        &["trusted proxies only", "trusted_proxies: ["],
+    );
+    check("kind: reverse", &also("proxy_protocol: on"), &["`on` is not a known PROXY protocol mode"]);
+    check(
+        "kind: reverse",
+        &also("tls: {cert: {file: a.crt}}"),
+        &["the key `key` of `listener tls` is missing"],
+    );
+    check(
+        "kind: reverse",
+        &also("tls: {cert: {file: /nonexistent/a.crt}, key: {value: x}}"),
+        &["these TLS settings cannot be used", "/nonexistent/a.crt: no such file"],
+    );
     check("kind: reverse", "", &["the key `kind` of `listener` is missing", "config.yaml:3:5"]);
     check("bind: 127.0.0.1:8080", "bind: 8080", &["expected an address", "found a number"]);
     check("bind: 127.0.0.1:8080", "bind: localhost:80", &["write `127.0.0.1:80`"]);

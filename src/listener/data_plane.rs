@@ -87,6 +87,7 @@ impl DataPlane {
             open_by_listener: by_listener(),
             refused_heads: by_listener(),
             refused_handshakes: by_listener(),
+            refused_proxy_headers: by_listener(),
             ..WorkerCounters::default()
         });
         let (orders, receiver) = mpsc::unbounded_channel();
@@ -128,6 +129,7 @@ impl DataPlane {
                 unrouted: self.traffic_of(index, listener.routes.len()),
                 refused_heads: self.sum(|counters| counters.refused_heads[index].get()),
                 refused_handshakes: self.sum(|counters| counters.refused_handshakes[index].get()),
+                refused_proxy_headers: self.sum(|counters| counters.refused_proxy_headers[index].get()),
             });
             for (place, route) in listener.routes.iter().enumerate() {
                 snapshot.routes.push(RouteSnapshot {
@@ -243,9 +245,8 @@ impl BoundListeners {
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
                     let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
-                    let entry =
-                        |tls: Option<Arc<TlsServer>>| tls.map(|tls| Rc::new(Entry { tls: Some(tls) }));
-                    let entries = own_tls.into_iter().map(entry).collect();
+                    let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
+                    let entries = listeners.iter().zip(own_tls).map(entry).collect();
                     Worker { sites, entries, pools, counters, header_bytes }
                 }
             })?;
@@ -396,6 +397,8 @@ mod tests {
             name: Name::try_new("passed").expect("a name"),
             bind: super::super::BindAddress::Systemd("passed".into()),
             tls: None,
+            trusted_proxies: crate::policy::trusted::TrustedProxies::default(),
+            proxy_protocol: crate::listener::ProxyProtocol::Off,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             routes: Vec::new(),

@@ -8,6 +8,7 @@ mod data_plane;
 mod detect;
 mod entry;
 mod http2;
+pub mod proxy_protocol;
 mod serve;
 mod snapshot;
 mod stream;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::names::Name;
+use crate::policy::trusted::TrustedProxies;
 use crate::route::RouteConfig;
 use crate::tls::TlsError;
 use crate::tls::server::TlsServerConfig;
@@ -34,12 +36,28 @@ pub struct ListenerConfig {
     pub bind: BindAddress,
     /// `tls`.
     pub tls: Option<TlsServerConfig>,
+    /// `trusted_proxies`.
+    pub trusted_proxies: TrustedProxies,
+    /// `proxy_protocol`.
+    pub proxy_protocol: ProxyProtocol,
     /// `allow_unauthenticated`.
     pub allow_unauthenticated: bool,
     /// `allowed_origins`: exact values of Origin.
     pub allowed_origins: Vec<String>,
     /// `routes`.
     pub routes: Vec<RouteConfig>,
+}
+
+/// `proxy_protocol`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nobody sends a PROXY header.
+    #[default]
+    Off,
+    /// A trusted proxy may send one.
+    Optional,
+    /// Only trusted proxies may connect, each with a header.
+    Required,
 }
 
 /// `bind`.

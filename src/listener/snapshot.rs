@@ -31,6 +31,8 @@ pub struct ListenerSnapshot {
     pub refused_heads: u64,
     /// TLS handshakes that failed.
     pub refused_handshakes: u64,
+    /// Connections whose PROXY header was missing, broken or of an untrusted peer.
+    pub refused_proxy_headers: u64,
 }
 
 /// One route.

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -35,6 +35,39 @@ pub(super) enum Protocol {
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Waits for more than `seen` bytes and looks at them; they stay in the socket. An error where no more can come.
+    pub(super) async fn peek(&self, buffer: &mut [u8], seen: usize) -> io::Result<usize> {
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await?,
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await?,
+            };
+            let looked = match self {
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream, buffer, seen)),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream, buffer, seen)),
+            };
+            match looked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ready.is_read_closed() => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// `WouldBlock` where nothing has come since: only then does the runtime wait for more.
+fn peek(socket: impl std::os::fd::AsFd, buffer: &mut [u8], seen: usize) -> io::Result<usize> {
+    let (_, length) = rustix::net::recv(socket, buffer, rustix::net::RecvFlags::PEEK)?;
+    match length {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        length if length == seen => Err(io::ErrorKind::WouldBlock.into()),
+        length => Ok(length),
+    }
 }
 
 impl AsyncRead for Socket {

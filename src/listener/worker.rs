@@ -50,6 +50,8 @@ pub(super) struct WorkerCounters {
     pub(super) refused_heads: Vec<Counter>,
     /// TLS handshakes that failed, by listener.
     pub(super) refused_handshakes: Vec<Counter>,
+    /// Connections whose PROXY header was missing, broken or of an untrusted peer, by listener.
+    pub(super) refused_proxy_headers: Vec<Counter>,
     pub(super) upstream_idle: Counter,
     pub(super) upstream_active: Counter,
     /// Connections that were cut.
@@ -59,8 +61,8 @@ pub(super) struct WorkerCounters {
 /// What a worker's thread begins with.
 pub(super) struct Worker {
     pub(super) sites: Vec<Rc<Site>>,
-    /// By listener; `None` where HTTP begins at once.
-    pub(super) entries: Vec<Option<Rc<Entry>>>,
+    /// By listener.
+    pub(super) entries: Vec<Rc<Entry>>,
     pub(super) pools: Vec<Rc<Pool<RequestBody>>>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) header_bytes: usize,
@@ -155,23 +157,22 @@ fn begin(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, so
     connections.stops.borrow_mut().insert(number, Rc::clone(&stop));
     worker.counters.open_by_listener[listener].increment();
     let open = Open { worker: Rc::clone(worker), connections: Rc::clone(connections), listener, number };
-    match &worker.entries[listener] {
-        None => {
-            tokio::task::spawn_local(async move {
-                let stream = ClientStream::Plain(socket);
-                open.serve(Entered { stream, protocol: Protocol::Auto, peer }, stop).await;
-            });
-        }
-        Some(entry) => {
-            let entry = Rc::clone(entry);
-            tokio::task::spawn_local(async move {
-                // Boxed: what only the beginning needs is not kept for the whole connection.
-                match Box::pin(entry.admit(socket, peer, &stop)).await {
-                    Ok(entered) => open.serve(entered, stop).await,
-                    Err(refused) => open.refused(&refused),
-                }
-            });
-        }
+    let entry = &worker.entries[listener];
+    if entry.is_open() {
+        let peer = entry.judge(peer);
+        tokio::task::spawn_local(async move {
+            let stream = ClientStream::Plain(socket);
+            open.serve(Entered { stream, protocol: Protocol::Auto, peer }, stop).await;
+        });
+    } else {
+        let entry = Rc::clone(entry);
+        tokio::task::spawn_local(async move {
+            // Boxed: what only the beginning needs is not kept for the whole connection.
+            match Box::pin(entry.admit(socket, peer, &stop)).await {
+                Ok(entered) => open.serve(entered, stop).await,
+                Err(refused) => open.refused(&refused),
+            }
+        });
     }
 }
 
@@ -199,6 +200,7 @@ impl Open {
             Refused::Tls(_) | Refused::TlsLate => {
                 self.worker.counters.refused_handshakes[self.listener].increment();
             }
+            Refused::Header(_) => self.worker.counters.refused_proxy_headers[self.listener].increment(),
             Refused::Stopped => {}
         }
     }

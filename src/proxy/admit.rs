@@ -50,7 +50,7 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return Err(Refusal::UriTooLong);
     }
-    let authority = authority_of(request)?;
+    let authority = authority_of(client, request)?;
     let raw_path = uri.path();
     if raw_path == "*" && method == Method::OPTIONS {
         return match site.table.find(authority.as_ref(), client.link.local_ip, "/", method) {
@@ -88,7 +88,7 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
 }
 
 /// The one authority of a request: of an absolute-form target, else of the Host field (RFC 9112, 3.2).
-fn authority_of<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal> {
+fn authority_of<'r, B>(client: &Client, request: &'r Request<B>) -> Result<Option<Authority<'r>>, Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
@@ -99,7 +99,7 @@ fn authority_of<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusa
         (None, _) if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => None,
         _ => return Err(Refusal::BadHost),
     };
-    match authority_of_target(request)? {
+    match authority_of_target(client, request)? {
         Some(text) => {
             let authority = Authority::parse(text).ok_or(Refusal::BadHost)?;
             // RFC 9113, 8.3.1: they must not differ.
@@ -110,7 +110,7 @@ fn authority_of<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusa
     }
 }
 
-fn authority_of_target<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
+fn authority_of_target<'r, B>(client: &Client, request: &'r Request<B>) -> Result<Option<&'r str>, Refusal> {
     let uri = request.uri();
     match uri.scheme_str() {
         None if uri.authority().is_none() => Ok(None),
@@ -119,6 +119,8 @@ fn authority_of_target<B>(request: &Request<B>) -> Result<Option<&str>, Refusal>
             Ok(uri.authority().map(http::uri::Authority::as_str))
         }
         Some("http") => Ok(uri.authority().map(http::uri::Authority::as_str)),
+        // RFC 9110, 7.4: over cleartext only a trusted gateway may ask for it.
+        Some("https") if client.may_say_https() => Ok(uri.authority().map(http::uri::Authority::as_str)),
         _ => Err(Refusal::BadScheme),
     }
 }

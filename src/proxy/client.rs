@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
+use http::HeaderMap;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::RequestBody;
 use super::forward::Forwarded;
+use crate::policy::trusted::TrustedProxies;
 use crate::upstream::Upgraded;
 
 /// How long a client may take for the head of a request, from its first byte (or from accepting).
@@ -33,6 +35,8 @@ pub struct Peer {
     pub local: Option<IpAddr>,
     /// Whether it speaks TLS.
     pub secure: bool,
+    /// Whom the listener trusts, if this peer is one of them.
+    pub trusted: Option<Rc<TrustedProxies>>,
     /// Its own certificate, verified against the listener's `client_ca`.
     pub certificate: Option<Box<CertificateDer<'static>>>,
 }
@@ -44,6 +48,8 @@ pub struct Link {
     pub certificate: Option<Box<CertificateDer<'static>>>,
     /// The address that the client dialled.
     pub local_ip: Option<IpAddr>,
+    /// Whether it speaks TLS.
+    pub(super) secure: bool,
     pub(super) forwarded: Forwarded,
 }
 
@@ -101,7 +107,8 @@ impl Link {
     pub fn new(peer: Peer) -> Self {
         Self {
             local_ip: peer.local,
-            forwarded: Forwarded::new(peer.address, peer.secure),
+            secure: peer.secure,
+            forwarded: Forwarded::new(&peer),
             certificate: peer.certificate,
         }
     }
@@ -171,6 +178,16 @@ impl Client {
         if let (Some(watch), Some(deadline)) = (&self.watch, deadline) {
             watch.note(deadline);
         }
+    }
+
+    /// Who sent a request: the peer, or whom trusted proxies name. Asked of the fields as they came.
+    pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        self.link.forwarded.client_address(headers)
+    }
+
+    /// Whether the client, or a trusted proxy before it, may use the scheme `https`.
+    pub(super) fn may_say_https(&self) -> bool {
+        self.link.secure || self.link.forwarded.peer_is_trusted()
     }
 
     /// Bytes came in.

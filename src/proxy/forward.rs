@@ -1,20 +1,30 @@
 //! What an upstream is told about the client: Forwarded (RFC 7239), X-Forwarded-* and X-Real-IP.
 //!
-//! Owns: the values, built once a connection. What a client says of itself is deleted before: no peer is trusted.
+//! Owns: the values, built once a connection. What a client says of itself is deleted before, unless it is a trusted
+//! proxy.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+use super::chain::{self, Hop};
+use super::client::Peer;
+use crate::policy::trusted::TrustedProxies;
+
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The values for one client connection.
 #[derive(Debug)]
 pub(super) struct Forwarded {
+    peer: Option<IpAddr>,
+    /// Whom the listener trusts, if the peer is one of them.
+    trusted: Option<Rc<TrustedProxies>>,
     /// `for=…;proto=…`.
     base: String,
     address: Option<HeaderValue>,
@@ -24,15 +34,19 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
-    pub(super) fn new(peer: Option<IpAddr>, secure: bool) -> Self {
-        let proto = if secure { "https" } else { "http" };
-        let node = match peer.map(|ip| ip.to_canonical()) {
+    pub(super) fn new(peer: &Peer) -> Self {
+        let proto = if peer.secure { "https" } else { "http" };
+        let trusted = peer.trusted.clone();
+        let peer = peer.address.map(|ip| ip.to_canonical());
+        let node = match peer {
             None => "unknown".to_owned(),
             Some(IpAddr::V4(ip)) => ip.to_string(),
             Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
         };
-        let address = peer.map(|ip| ip.to_canonical().to_string());
+        let address = peer.map(|ip| ip.to_string());
         Self {
+            peer,
+            trusted,
             base: format!("for={node};proto={proto}"),
             address: address.and_then(|text| HeaderValue::try_from(text).ok()),
             proto: HeaderValue::from_static(proto),
@@ -55,8 +69,25 @@ impl Forwarded {
         Some(value)
     }
 
+    /// Whether what the peer says of its client is kept.
+    #[inline]
+    pub(super) fn peer_is_trusted(&self) -> bool {
+        self.trusted.is_some()
+    }
+
+    /// The client's address: the peer's, or what trusted proxies say.
+    pub(super) fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        match &self.trusted {
+            None => self.peer,
+            Some(trusted) => chain::client_address(headers, self.peer, trusted),
+        }
+    }
+
     /// Sets all fields. `host` is the authority that the client used.
     pub(super) fn set(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+        if let Some(trusted) = &self.trusted {
+            return self.extend(headers, host, trusted);
+        }
         if let Some(value) = self.with_host(host.as_ref()) {
             headers.insert(header::FORWARDED, value);
         }
@@ -67,6 +98,23 @@ impl Forwarded {
         headers.insert(X_FORWARDED_PROTO, self.proto.clone());
         if let Some(host) = host {
             headers.insert(X_FORWARDED_HOST, host);
+        }
+    }
+
+    #[cold]
+    fn extend(&self, headers: &mut HeaderMap, host: Option<HeaderValue>, trusted: &TrustedProxies) {
+        let element =
+            self.with_host(host.as_ref()).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let hop = Hop { peer: self.peer, element: &element, proto: &self.proto, host };
+        chain::extend(headers, hop, trusted);
+    }
+
+    /// Sets X-Forwarded-Prefix: what the route has cut off.
+    pub(super) fn set_prefix(&self, headers: &mut HeaderMap, prefix: &HeaderValue) {
+        if self.peer_is_trusted() {
+            chain::extend_prefix(headers, prefix);
+        } else {
+            headers.insert(X_FORWARDED_PREFIX, prefix.clone());
         }
     }
 }
@@ -80,7 +128,11 @@ mod tests {
         let check =
             |peer: Option<&str>, host: Option<&'static str>, forwarded: &str, address: Option<&str>| {
                 for proto in ["http", "https"] {
-                    let values = Forwarded::new(peer.map(|ip| ip.parse().expect("ip")), proto == "https");
+                    let values = Forwarded::new(&Peer {
+                        address: peer.map(|ip| ip.parse().expect("ip")),
+                        secure: proto == "https",
+                        ..Peer::default()
+                    });
                     for _ in 0..2 {
                         let mut headers = HeaderMap::new();
                         values.set(&mut headers, host.map(HeaderValue::from_static));

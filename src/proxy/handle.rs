@@ -28,7 +28,6 @@ use crate::route::Replay;
 use crate::route::path::PathError;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-const X_FORWARDED_PREFIX: http::HeaderName = http::HeaderName::from_static("x-forwarded-prefix");
 
 /// Serves one request.
 pub async fn handle<B>(site: Rc<Site>, client: Rc<Client>, request: Request<B>) -> Response<ResponseBody>
@@ -79,7 +78,7 @@ where
     if head.version == Version::HTTP_2 {
         stream::fold(&mut head.headers);
     }
-    let (seen, asked) = strip(identity, route, &mut head, incoming.is_end_stream())?;
+    let (seen, asked) = strip(identity, route, client, &mut head, incoming.is_end_stream())?;
     edit(identity, route, client, &mut head, id, seen)?;
     head.uri = target(route, &head.uri, path)?;
     head.extensions = http::Extensions::new();
@@ -188,12 +187,18 @@ async fn once_more(
 fn strip(
     identity: &Identity,
     route: &Route,
+    client: &Client,
     head: &mut Parts,
     bodiless: bool,
 ) -> Result<(Seen, Option<Box<Asked>>), Refusal> {
     let mut remove = identity.scratch.take();
     remove.clear();
-    let seen = headers::judge_request(&head.headers, route.token.is_some(), &mut remove);
+    let seen = headers::judge_request(
+        &head.headers,
+        route.token.is_some(),
+        client.link.forwarded.peer_is_trusted(),
+        &mut remove,
+    );
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
     for name in remove.drain(..) {
         // A field that two lists name is gone already.
@@ -234,7 +239,7 @@ fn edit(
     headers.insert(header::HOST, host);
     client.link.forwarded.set(headers, asked);
     if let Some(prefix) = &route.forwarded_prefix {
-        headers.insert(X_FORWARDED_PREFIX, prefix.clone());
+        client.link.forwarded.set_prefix(headers, prefix);
     }
     let via = match head.version {
         Version::HTTP_10 => &identity.via_10,

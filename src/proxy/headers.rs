@@ -28,10 +28,12 @@ pub(super) struct Seen {
     pub(super) trailer: bool,
 }
 
-/// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own.
+/// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own;
+/// `trusted`: the peer may speak for its clients.
 pub(super) fn judge_request(
     headers: &HeaderMap,
     injects: bool,
+    trusted: bool,
     remove: &mut Vec<HeaderName>,
 ) -> Result<Seen, Refusal> {
     let mut seen = Seen::default();
@@ -74,7 +76,8 @@ pub(super) fn judge_request(
                 true
             }
             "keep-alive" | "proxy-connection" | "http2-settings" => true,
-            "proxy-authorization" | "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" => true,
+            "proxy-authorization" | "x-original-url" | "x-rewrite-url" => true,
+            "forwarded" | "x-real-ip" => !trusted,
             // The injected value replaces the client's; a proof for another token is of no use.
             "dpop" => injects,
             "via" => {
@@ -90,7 +93,7 @@ pub(super) fn judge_request(
                 seen.expect = true;
                 false
             }
-            _ if text.starts_with("x-forwarded-") => true,
+            _ if !trusted && text.starts_with("x-forwarded-") => true,
             _ if text.contains('_') && is_alias(text) => return Err(Refusal::UnderscoreAlias),
             _ => false,
         };
@@ -229,6 +232,7 @@ fn is_protected(name: &str) -> bool {
             | "expect"
             | "date"
             | "x-request-id"
+            | "x-real-ip"
     ) || name.starts_with("x-forwarded-")
 }
 
@@ -270,7 +274,7 @@ mod tests {
     fn requests_lose_what_is_meant_for_one_hop() {
         let check = |fields: &[(&'static str, &'static str)], injects: bool, expected: &[&str]| {
             let mut remove = Vec::new();
-            judge_request(&headers(fields), injects, &mut remove).expect("accepted");
+            judge_request(&headers(fields), injects, false, &mut remove).expect("accepted");
             let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, expected, "{fields:?}");
@@ -313,6 +317,23 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_proxy_may_speak_for_its_clients() {
+        let fields = headers(&[
+            ("connection", "x-real-ip, x-forwarded-for"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-ssl", "on"),
+            ("x-real-ip", "192.0.2.1"),
+            ("x-original-url", "/"),
+        ]);
+        let mut remove = Vec::new();
+        judge_request(&fields, true, true, &mut remove).expect("accepted");
+        let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["connection", "x-original-url"]);
+    }
+
+    #[test]
     fn aliases_with_underscores_are_refused() {
         for name in [
             "x_forwarded_for",
@@ -324,7 +345,7 @@ mod tests {
         ] {
             let fields = headers(&[(name, "x")]);
             assert_eq!(
-                judge_request(&fields, false, &mut Vec::new()),
+                judge_request(&fields, false, true, &mut Vec::new()),
                 Err(Refusal::UnderscoreAlias),
                 "{name}"
             );
@@ -335,7 +356,7 @@ mod tests {
     fn a_long_connection_list_is_refused() {
         let mut fields = HeaderMap::new();
         fields.append("connection", vec!["x-a"; 33].join(",").parse().expect("value"));
-        assert_eq!(judge_request(&fields, true, &mut Vec::new()), Err(Refusal::ConnectionTooLong));
+        assert_eq!(judge_request(&fields, true, false, &mut Vec::new()), Err(Refusal::ConnectionTooLong));
     }
 
     #[test]

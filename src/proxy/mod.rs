@@ -8,6 +8,7 @@ mod answer;
 mod answer_body;
 mod asked;
 mod body;
+mod chain;
 mod challenge;
 mod client;
 mod client_body;

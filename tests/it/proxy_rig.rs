@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bearward::clock::{BootTime, Clock, UnixTime};
 use bearward::credential::{BoundCredential, Published, State, Token, TokenCell};
-use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig};
+use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig, ProxyProtocol};
 use bearward::names::Name;
 use bearward::origin::Origin;
+use bearward::policy::trusted::TrustedProxies;
 use bearward::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use bearward::tls::TlsClientConfig;
 use bearward::upstream::{Timeouts, UpstreamConfig};
@@ -194,6 +195,8 @@ impl Rig {
             name: name("legacy"),
             bind: BindAddress::Tcp("127.0.0.1:0".parse().expect("address")),
             tls: None,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: ProxyProtocol::Off,
             allow_unauthenticated: false,
             allowed_origins,
             routes,

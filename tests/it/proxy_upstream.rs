@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bearward::clock::Clock;
-use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig};
+use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig, ProxyProtocol};
+use bearward::policy::trusted::TrustedProxies;
 use bearward::secret::SecretSource;
 use bearward::tls::{TlsIdentity, provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -301,6 +302,8 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         name: name("local"),
         bind: BindAddress::Unix(path.clone()),
         tls: None,
+        trusted_proxies: TrustedProxies::default(),
+        proxy_protocol: ProxyProtocol::Off,
         allow_unauthenticated: false,
         allowed_origins: Vec::new(),
         routes: vec![plain],

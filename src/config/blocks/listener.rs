@@ -10,9 +10,10 @@ use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Named, Read};
 use crate::config::secrets::FileRef;
 use crate::config::values::{Positive, Size};
-use crate::listener::BindAddress;
+use crate::listener::{BindAddress, ProxyProtocol};
 use crate::names::Name;
 use crate::origin::Origin;
+use crate::policy::trusted::TrustedPeer;
 use crate::route::Replay;
 use crate::secret::SecretSource;
 
@@ -23,6 +24,12 @@ pub(in crate::config) enum ListenerKind {
 }
 
 choice! { ListenerKind = "listener kind" { Self::Reverse => "reverse" } }
+
+choice! {
+    ProxyProtocol = "PROXY protocol mode" {
+        Self::Off => "off", Self::Optional => "optional", Self::Required => "required"
+    }
+}
 
 block! {
     /// A socket that clients connect to.
@@ -35,6 +42,13 @@ block! {
         required bind: BindAddress;
         /// TLS with this certificate. Without it, cleartext.
         optional tls: ListenerTls;
+        /// Proxies before this listener: networks (`10.0.0.0/8`), addresses, or `unix` for whoever connects to a Unix socket.
+        /// What they say of a client (Forwarded, X-Forwarded-*, X-Real-IP, a PROXY header) is kept; of anyone else it is deleted.
+        optional trusted_proxies: Vec<At<TrustedPeer>>;
+        /// Whether a PROXY header (version 1 or 2) comes before everything else; needs `trusted_proxies`. `optional`: a trusted
+        /// proxy may send one; name only proxies that never pass a client's first bytes on as they are. `required`: only trusted
+        /// proxies may connect, and each connection begins with a header.
+        default("off") proxy_protocol: ProxyProtocol;
         /// Lets whoever reaches an address that is not loopback use the credentials of its routes.
         default("false") allow_unauthenticated: bool;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.

@@ -6,8 +6,9 @@ use crate::config::blocks::listener::{Listener, ListenerTls, Route};
 use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::config::source::Span;
-use crate::listener::{BindAddress, ListenerConfig};
+use crate::listener::{BindAddress, ListenerConfig, ProxyProtocol};
 use crate::names::Name;
+use crate::policy::trusted::{TrustedPeer, TrustedProxies};
 use crate::route::RouteConfig;
 use crate::secret::SecretSource;
 use crate::tls::server::{TlsServer, TlsServerConfig};
@@ -72,6 +73,8 @@ fn listener(
             Some(tls) => Some(tls?),
             None => None,
         },
+        trusted_proxies: trusted_proxies(block, cx),
+        proxy_protocol: block.proxy_protocol.as_ref()?.value,
         allow_unauthenticated: block.allow_unauthenticated.as_ref()?.value,
         allowed_origins: block
             .allowed_origins
@@ -80,6 +83,26 @@ fn listener(
             .collect(),
         routes: routes.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// `trusted_proxies`, and whether the list can be meant.
+fn trusted_proxies(block: &Listener, cx: &mut Cx<'_>) -> TrustedProxies {
+    let listed = block.trusted_proxies.as_ref().map(|list| list.value.as_slice()).unwrap_or_default();
+    for peer in listed {
+        if matches!(peer.value, TrustedPeer::Network(network) if network.prefix_len() == 0) {
+            cx.warning(peer.span, "every client is a trusted proxy: each may claim to be any other")
+                .hint("list only the addresses of proxies");
+        }
+    }
+    if let Some(mode) = &block.proxy_protocol
+        && mode.value != ProxyProtocol::Off
+        && listed.is_empty()
+        && !block.trusted_proxies.as_ref().is_some_and(|list| cx.reported_in(list.span))
+    {
+        cx.error(mode.span, "a PROXY header is taken from trusted proxies only, and there are none")
+            .hint("list them: `trusted_proxies: [\"10.0.0.0/8\"]`, or `[unix]` for a Unix socket");
+    }
+    TrustedProxies::new(listed.iter().map(|peer| peer.value).collect())
 }
 
 /// `tls:`: the files are read and the whole is tried.
