@@ -24,6 +24,7 @@ use crate::route::RouteConfig;
 use crate::secret::SecretError;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError};
+use crate::tls::renewal;
 
 /// A running proxy.
 #[derive(Debug)]
@@ -117,6 +118,11 @@ impl App {
             clock,
             draining: CancellationToken::new(),
         });
+        for (listener, server) in running.data.tls_servers() {
+            let (kept, until) =
+                (renewal::keep(listener, server, running.clock.clone()), shutdown.token().clone());
+            shutdown.spawn("certificate", async move { until.run_until_cancelled(kept).await });
+        }
         let admin_until = CancellationToken::new();
         let admin_address = admin.as_ref().map(|(socket, _)| socket.address());
         let health_address = health.as_ref().map(Socket::address);

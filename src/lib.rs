@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod file_watch;
 pub mod idp;
 pub mod listener;
 pub mod names;

@@ -238,6 +238,15 @@ impl Scrape {
                     .map(|listener| ([("listener", listener.name.as_str())], count(listener))),
             )?;
         }
+        family(
+            encoder,
+            "bearward_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of a listener expires, in Unix seconds.",
+        )
+        .gauges(self.data.listeners.iter().filter_map(|listener| {
+            let at = listener.certificate.as_ref()?.not_after;
+            Some(([("listener", listener.name.as_str())], millis_as_seconds(at.millis())))
+        }))?;
         let upstream = self.data.upstream_connections;
         family(encoder, "bearward_upstream_connections", "Open upstream connections.").gauges([
             ([("state", "active")], whole(upstream.active)),

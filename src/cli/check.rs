@@ -6,7 +6,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::clock::Clock;
 use crate::config::{self, Config, Problems, Rendered};
+use crate::listener::ListenerConfig;
+use crate::tls::x509::Certificate;
 
 /// Where a configuration is looked for when none is named, in this order.
 pub const DEFAULT_PATHS: &[&str] = &["config.yaml", "/etc/bearward/config.yaml"];
@@ -55,6 +58,9 @@ pub fn check(named: Option<&Path>, live: bool) -> ExitCode {
     };
     let mut out = anstream::stdout().lock();
     let _ = writeln!(out, "{}: {}", path.display(), summary(&config));
+    for line in config.listeners.iter().filter_map(certificate) {
+        let _ = writeln!(out, "{line}");
+    }
     if live { super::live::probe(&config) } else { ExitCode::SUCCESS }
 }
 
@@ -66,6 +72,25 @@ fn summary(config: &Config) -> String {
         counted(routes, "route"),
         counted(config.credentials.len(), "credential"),
     )
+}
+
+/// What clients of a TLS listener will see.
+fn certificate(listener: &ListenerConfig) -> Option<String> {
+    let tls = listener.tls.as_ref()?;
+    let leaf = crate::tls::pem::read_certificates(&tls.cert).ok()?;
+    let certificate = Certificate::read(leaf.first()?)?;
+    let left = certificate.not_after.checked_since(Clock::System.wall());
+    let left = left.map_or_else(
+        || "expired".to_owned(),
+        |left| {
+            [&counted(usize::try_from(left.as_secs() / 86_400).unwrap_or(usize::MAX), "day"), " left"]
+                .concat()
+        },
+    );
+    let names =
+        if certificate.names.is_empty() { "no name".to_owned() } else { certificate.names.join(", ") };
+    let until = certificate.not_after.rfc3339();
+    Some(format!("listener `{}`: certificate for {names}, until {until} ({left})", listener.name))
 }
 
 /// `1 error`, `2 errors`.

@@ -10,7 +10,6 @@ mod asking;
 mod attempt;
 pub mod binding;
 pub mod cell;
-mod file_watch;
 pub mod refresher;
 mod saving;
 pub mod schedule;

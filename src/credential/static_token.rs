@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::file_watch::FileWatch;
 use super::refresher::Asked;
 use super::snapshot::{Board, Facts, LastError};
 use super::state::Phase;
 use super::{CredentialConfig, ForcedRefresh, Published, State, Token, TokenCell};
 use crate::clock::{BootTime, Clock};
+use crate::file_watch::FileWatch;
 use crate::secret::{Secret, SecretSource};
 
 const TICK: Duration = Duration::from_secs(1);

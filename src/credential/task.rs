@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::adopt::standing_mark;
 use super::attempt::Ended;
-use super::file_watch::FileWatch;
 use super::refresher::Asked;
 use super::saving::Unsaved;
 use super::schedule::{self, Action, TokenLife, View};
@@ -21,6 +20,7 @@ use super::snapshot::{Board, Counts, Facts, LastError, wall_of};
 use super::state::Phase;
 use super::{CredentialConfig, Published, State, Token, TokenCell};
 use crate::clock::{BootTime, Clock, UnixTime};
+use crate::file_watch::FileWatch;
 use crate::oauth::OAuthClient;
 use crate::secret::{Fingerprint, Secret};
 use crate::store::{Record, Store};

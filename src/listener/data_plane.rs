@@ -36,6 +36,7 @@ const MAX_ACTIVE: usize = 1024;
 pub struct DataPlane {
     listeners: Vec<ListenerConfig>,
     addresses: Vec<String>,
+    own_tls: Vec<Option<Arc<TlsServer>>>,
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
     stop_accepting: CancellationToken,
@@ -117,6 +118,12 @@ impl DataPlane {
         names.zip(self.addresses.iter().cloned()).collect()
     }
 
+    /// The certificates of listeners that speak TLS, to be kept current.
+    pub fn tls_servers(&self) -> Vec<(Name, Arc<TlsServer>)> {
+        let named = self.listeners.iter().zip(&self.own_tls);
+        named.filter_map(|(listener, tls)| Some((listener.name.clone(), Arc::clone(tls.as_ref()?)))).collect()
+    }
+
     /// Sums of all workers now.
     pub fn snapshot(&self) -> DataSnapshot {
         let mut snapshot = DataSnapshot::default();
@@ -128,6 +135,7 @@ impl DataPlane {
                 connections: self.sum(|counters| counters.open_by_listener[index].get()),
                 unrouted: self.traffic_of(index, listener.routes.len()),
                 refused_heads: self.sum(|counters| counters.refused_heads[index].get()),
+                certificate: self.own_tls[index].as_ref().map(|tls| tls.certificate()),
                 refused_handshakes: self.sum(|counters| counters.refused_handshakes[index].get()),
                 refused_proxy_headers: self.sum(|counters| counters.refused_proxy_headers[index].get()),
             });
@@ -227,6 +235,7 @@ impl BoundListeners {
         let mut plane = DataPlane {
             listeners: listeners.to_vec(),
             addresses,
+            own_tls: own_tls.clone(),
             desks: Vec::new(),
             traffic: Vec::new(),
             stop_accepting: CancellationToken::new(),

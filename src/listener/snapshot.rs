@@ -2,6 +2,7 @@
 
 use crate::names::Name;
 use crate::telemetry::counters::{HistogramSnapshot, RouteCounters};
+use crate::tls::x509::Certificate;
 
 /// All listeners and routes.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct ListenerSnapshot {
     pub unrouted: Traffic,
     /// Heads that were refused before they became requests (400, 414, 431).
     pub refused_heads: u64,
+    /// The certificate that it shows, where it speaks TLS.
+    pub certificate: Option<Certificate>,
     /// TLS handshakes that failed.
     pub refused_handshakes: u64,
     /// Connections whose PROXY header was missing, broken or of an untrusted peer.

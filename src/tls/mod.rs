@@ -5,8 +5,11 @@
 //! Never offers a way to skip verification.
 
 pub mod pem;
+pub mod renewal;
 mod roots;
 pub mod server;
+mod tickets;
+pub mod x509;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// own level in one direction.
 const LEVELS: &[(&str, u8)] = &[
     ("clock", 0),
+    ("file_watch", 0),
     ("names", 0),
     ("origin", 0),
     ("secret", 0),

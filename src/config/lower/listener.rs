@@ -1,10 +1,12 @@
 //! `listeners:`.
 
 use super::route::{self, RouteUse};
+use crate::clock::Clock;
 use crate::config::blocks::File;
 use crate::config::blocks::listener::{Listener, ListenerTls, Route};
 use crate::config::context::Cx;
 use crate::config::read::At;
+use crate::config::secrets::FileRef;
 use crate::config::source::Span;
 use crate::listener::{BindAddress, ListenerConfig, ProxyProtocol};
 use crate::names::Name;
@@ -12,6 +14,7 @@ use crate::policy::trusted::{TrustedPeer, TrustedProxies};
 use crate::route::RouteConfig;
 use crate::secret::SecretSource;
 use crate::tls::server::{TlsServer, TlsServerConfig};
+use crate::tls::x509::{Certificate, Standing};
 
 /// All listeners; `None` in the place of one that cannot be built.
 pub(super) fn listeners(
@@ -116,13 +119,35 @@ fn tls(block: &At<ListenerTls>, cx: &mut Cx<'_>) -> Option<TlsServerConfig> {
         key: key.value.clone(),
         client_ca: block.value.client_ca.as_ref().map(|bundle| bundle.value.0.clone()),
     };
-    if !matches!(config.key, SecretSource::Exec(_))
-        && let Err(error) = TlsServer::try_new(&config)
-    {
-        cx.error(block.span, format!("these TLS settings cannot be used: {error}"));
-        return None;
+    // A command is run when the listener starts, not here.
+    if matches!(config.key, SecretSource::Exec(_)) {
+        return Some(config);
+    }
+    match TlsServer::try_new(&config) {
+        Ok(server) => check_validity(&server.certificate(), cert, cx),
+        Err(error) => {
+            cx.error(block.span, format!("these TLS settings cannot be used: {error}"));
+            return None;
+        }
     }
     Some(config)
+}
+
+/// A certificate that clients refuse is no reason not to start: a new one is taken while the process runs.
+fn check_validity(certificate: &Certificate, cert: &At<FileRef>, cx: &mut Cx<'_>) {
+    let (path, now) = (cert.value.0.display(), Clock::System.wall());
+    let (from, until) = (certificate.not_before.rfc3339(), certificate.not_after.rfc3339());
+    let title = match certificate.standing(now) {
+        Standing::Good => return,
+        Standing::Ending => format!("the certificate in {path} expires soon, at {until}"),
+        Standing::Expired => {
+            format!("the certificate in {path} has expired at {until}; clients will refuse it")
+        }
+        Standing::Early => {
+            format!("the certificate in {path} is good from {from} on; clients will refuse it")
+        }
+    };
+    cx.warning(cert.span, title).hint("put a new one in its place; it is taken without a restart");
 }
 
 /// Who reaches a listener uses its credentials: beyond this machine that must be said.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Files and how each looked last.
 #[derive(Debug)]
-pub(super) struct FileWatch {
+pub struct FileWatch {
     files: Vec<(PathBuf, Option<Look>)>,
 }
 
@@ -23,7 +23,7 @@ struct Look {
 
 impl FileWatch {
     /// Begins to watch: look first, read the file after, so that no change falls between.
-    pub(super) async fn begin(paths: Vec<PathBuf>) -> Self {
+    pub async fn begin(paths: Vec<PathBuf>) -> Self {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
             let look = look_at(&path).await;
@@ -33,7 +33,7 @@ impl FileWatch {
     }
 
     /// Whether any file looks different from the last time.
-    pub(super) async fn changed(&mut self) -> bool {
+    pub async fn changed(&mut self) -> bool {
         let mut changed = false;
         for (path, last) in &mut self.files {
             let look = look_at(path).await;

@@ -1,0 +1,139 @@
+//! Certificates that change while the process runs, and those that end.
+//!
+//! Owns: looking at the files of listeners, and what is said of them. Runs on the control plane; handshakes only ever
+//! see a whole new configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::TlsError;
+use super::server::TlsServer;
+use super::tickets;
+use super::x509::Standing;
+use crate::clock::{BootTime, Clock};
+use crate::file_watch::FileWatch;
+use crate::names::Name;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a certificate that ends is spoken of.
+const REMINDER: Duration = Duration::from_secs(24 * 3600);
+
+/// Keeps the certificate of one listener current for ever.
+pub async fn keep(listener: Name, server: Arc<TlsServer>, clock: Clock) {
+    let files = FileWatch::begin(server.watched_files()).await;
+    // What has changed since the start was read before the first look.
+    let mut renewal = Renewal {
+        listener,
+        server,
+        files,
+        trouble: Trouble::Unread,
+        rotate_at: clock.boot().plus(tickets::ROTATION),
+        remind_at: clock.boot(),
+        clock,
+    };
+    loop {
+        renewal.look().await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+struct Renewal {
+    listener: Name,
+    server: Arc<TlsServer>,
+    files: FileWatch,
+    trouble: Trouble,
+    rotate_at: BootTime,
+    remind_at: BootTime,
+    clock: Clock,
+}
+
+/// What stands between the files and their use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// None.
+    None,
+    /// They have changed.
+    Unread,
+    /// They could not be used when they were read first: one may have been written and the other not yet.
+    Fresh,
+    /// They cannot be used, and that was said.
+    Told,
+}
+
+impl Renewal {
+    async fn look(&mut self) {
+        if self.files.changed().await {
+            self.trouble = Trouble::Unread;
+        }
+        if matches!(self.trouble, Trouble::Unread | Trouble::Fresh) {
+            self.read().await;
+        }
+        let now = self.clock.boot();
+        if now >= self.rotate_at {
+            self.rotate_at = now.plus(tickets::ROTATION);
+            self.server.rotate_tickets();
+        }
+        if now >= self.remind_at {
+            self.remind_at = now.plus(REMINDER);
+            self.remind();
+        }
+    }
+
+    async fn read(&mut self) {
+        let before = self.server.certificate();
+        let server = Arc::clone(&self.server);
+        #[allow(clippy::disallowed_methods, reason = "a file read, joined at once")]
+        let outcome = tokio::task::spawn_blocking(move || server.reload()).await;
+        match outcome {
+            Ok(Ok(())) => {
+                self.trouble = Trouble::None;
+                let certificate = self.server.certificate();
+                if certificate != before {
+                    tracing::info!(
+                        listener = %self.listener,
+                        path = %self.server.config().cert.display(),
+                        names = certificate.names.join(", "),
+                        expires_at = certificate.not_after.rfc3339(),
+                        "the certificate was replaced"
+                    );
+                    self.remind_at = self.clock.boot();
+                }
+            }
+            Ok(Err(error)) if self.trouble == Trouble::Fresh => self.complain(&error),
+            Ok(Err(_)) => self.trouble = Trouble::Fresh,
+            // The process stops.
+            Err(_) => {}
+        }
+    }
+
+    fn complain(&mut self, error: &TlsError) {
+        self.trouble = Trouble::Told;
+        tracing::warn!(
+            listener = %self.listener,
+            %error,
+            "the changed TLS files cannot be used; the last good ones stay in use until they are mended"
+        );
+    }
+
+    fn remind(&self) {
+        let certificate = self.server.certificate();
+        let (listener, path) = (&self.listener, self.server.config().cert.display());
+        let (from, until) = (certificate.not_before.rfc3339(), certificate.not_after.rfc3339());
+        match certificate.standing(self.clock.wall()) {
+            Standing::Good => {}
+            Standing::Ending => tracing::warn!(
+                %listener, %path, expires_at = until,
+                "the certificate expires soon: put a new one in its place, it is taken without a restart"
+            ),
+            Standing::Expired => tracing::error!(
+                %listener, %path, expires_at = until,
+                "the certificate has expired and clients refuse it: put a new one in its place"
+            ),
+            Standing::Early => tracing::error!(
+                %listener, %path, not_before = from,
+                "the certificate is not good yet and clients refuse it: is the clock right?"
+            ),
+        }
+    }
+}
