@@ -189,18 +189,28 @@ impl Rig {
         allowed_origins: Vec<String>,
         limits: Limits,
     ) -> Self {
+        Self::start_changed(routes, limits, |listener| listener.allowed_origins = allowed_origins)
+    }
+
+    /// With changes to the listener.
+    pub(crate) fn start_changed(
+        routes: Vec<RouteConfig>,
+        limits: Limits,
+        change: impl FnOnce(&mut ListenerConfig),
+    ) -> Self {
         let cell = TokenCell::new(name("primavera"));
         publish(&cell, TOKEN, 1);
-        let listener = ListenerConfig {
+        let mut listener = ListenerConfig {
             name: name("legacy"),
             bind: BindAddress::Tcp("127.0.0.1:0".parse().expect("address")),
             tls: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: ProxyProtocol::Off,
             allow_unauthenticated: false,
-            allowed_origins,
+            allowed_origins: Vec::new(),
             routes,
         };
+        change(&mut listener);
         let bind = |route: &RouteConfig| {
             route.credential.as_ref()?;
             let origin = route.upstream.origin.clone();
@@ -215,7 +225,8 @@ impl Rig {
             )
         };
         let plane = DataPlane::start(&[listener], limits, &bind, Clock::System).expect("started");
-        let address = plane.addresses()[0].1.parse().expect("address");
+        // A Unix socket has none.
+        let address = plane.addresses()[0].1.parse().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         Self { plane, cell, address }
     }
 
