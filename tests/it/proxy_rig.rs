@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bearward::clock::{BootTime, Clock, UnixTime};
 use bearward::credential::{BoundCredential, Published, State, Token, TokenCell};
-use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig, ProxyProtocol};
+use bearward::listener::{BindAddress, DataPlane, Limits, ListenerConfig, ListenerSnapshot, ProxyProtocol};
 use bearward::names::Name;
 use bearward::origin::Origin;
 use bearward::policy::trusted::TrustedProxies;
@@ -228,6 +228,15 @@ impl Rig {
         // A Unix socket has none.
         let address = plane.addresses()[0].1.parse().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         Self { plane, cell, address }
+    }
+
+    /// Waits until the listener has counted so: it does when a client is gone already.
+    pub(crate) fn settle(&self, counted: impl Fn(&ListenerSnapshot) -> bool) {
+        let begun = tokio::time::Instant::now();
+        while !counted(&self.plane.snapshot().listeners[0]) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", self.plane.snapshot().listeners[0]);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn connect(&self) -> Wire {
