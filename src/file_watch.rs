@@ -3,7 +3,7 @@
 //! Owns: what counts as a change. Never reads a file: a look costs one `stat` each.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Files and how each looked last.
 #[derive(Debug)]
@@ -24,19 +24,15 @@ struct Look {
 impl FileWatch {
     /// Begins to watch: look first, read the file after, so that no change falls between.
     pub async fn begin(paths: Vec<PathBuf>) -> Self {
-        let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            let look = look_at(&path).await;
-            files.push((path, look));
-        }
-        Self { files }
+        let looks = look_at(paths.clone()).await;
+        Self { files: paths.into_iter().zip(looks).collect() }
     }
 
     /// Whether any file looks different from the last time.
     pub async fn changed(&mut self) -> bool {
+        let looks = look_at(self.files.iter().map(|(path, _)| path.clone()).collect()).await;
         let mut changed = false;
-        for (path, last) in &mut self.files {
-            let look = look_at(path).await;
+        for ((_, last), look) in self.files.iter_mut().zip(looks) {
             changed |= look != *last;
             *last = look;
         }
@@ -44,8 +40,20 @@ impl FileWatch {
     }
 }
 
-async fn look_at(path: &PathBuf) -> Option<Look> {
-    let metadata = tokio::fs::metadata(path).await.ok()?;
+/// All at once, on the blocking pool.
+async fn look_at(paths: Vec<PathBuf>) -> Vec<Option<Look>> {
+    if paths.is_empty() {
+        return Vec::new();
+    }
+    let look = move || paths.iter().map(|path| look_of(path)).collect();
+    #[allow(clippy::disallowed_methods, reason = "a few looks at files, joined at once")]
+    let looks = tokio::task::spawn_blocking(look).await;
+    // Cancelled only when the process stops.
+    looks.unwrap_or_default()
+}
+
+fn look_of(path: &Path) -> Option<Look> {
+    let metadata = std::fs::metadata(path).ok()?;
     Some(Look {
         device: metadata.dev(),
         inode: metadata.ino(),

@@ -29,6 +29,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// A TLS record of the largest size, with its header.
 const READ_AHEAD: usize = 18 * 1024;
+/// How the first record of a handshake begins (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
 /// How long a refused client may go on sending, so that what it is told is not lost in a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,12 @@ pub(super) enum Refused {
     /// The same.
     #[error("the TLS handshake took longer than 10 s")]
     TlsLate,
+    /// The same.
+    #[error("cleartext where TLS is spoken; an http:// URL?")]
+    Cleartext,
+    /// It was opened and closed: somebody looked whether the port is open.
+    #[error("the client said nothing")]
+    Silent,
     /// The process stops.
     #[error("stopping")]
     Stopped,
@@ -79,6 +87,8 @@ pub(super) enum HeaderRefused {
     Broken(#[from] HeaderError),
     #[error("it took longer than 10 s")]
     Late,
+    #[error("there is nothing")]
+    Silent,
     #[error("the connection broke off: {0}")]
     Io(#[from] io::Error),
 }
@@ -116,13 +126,21 @@ impl Entry {
     ) -> Result<Entered, Refused> {
         let peer = match self.proxy_protocol {
             ProxyProtocol::Off => self.judge(peer),
-            _ => unless_stopped(self.introduced(&mut socket, peer), stop).await?.inspect_err(|refused| {
-                self.warn(refused);
-            })?,
+            _ => match unless_stopped(self.introduced(&mut socket, peer), stop).await? {
+                Ok(peer) => peer,
+                Err(HeaderRefused::Silent) => return Err(Refused::Silent),
+                Err(refused) => {
+                    self.warn(&refused);
+                    return Err(refused.into());
+                }
+            },
         };
         match &self.tls {
             None => Ok(Entered { stream: ClientStream::Plain(socket), protocol: Protocol::Auto, peer }),
-            Some(tls) => handshake(tls, socket, peer, stop).await,
+            Some(tls) => {
+                let entered = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(tls, socket, peer));
+                unless_stopped(entered, stop).await?.unwrap_or(Err(Refused::TlsLate))
+            }
         }
     }
 
@@ -168,7 +186,11 @@ async fn read_header(socket: &mut Socket) -> Result<Option<Header>, HeaderRefuse
     let (mut taken, mut seen) = (0, 0);
     loop {
         // What does not belong to a header stays in the socket.
-        let length = socket.peek(&mut buffer[taken..], seen).await?;
+        let length = match socket.peek(&mut buffer[taken..], seen).await {
+            Ok(length) => length,
+            Err(_) if taken + seen == 0 => return Err(HeaderRefused::Silent),
+            Err(error) => return Err(error.into()),
+        };
         match proxy_protocol::parse(&buffer[..taken + length])? {
             Parsed::Absent => return Ok(None),
             Parsed::Undecided => seen = length,
@@ -184,16 +206,20 @@ async fn read_header(socket: &mut Socket) -> Result<Option<Header>, HeaderRefuse
     }
 }
 
-async fn handshake(tls: &TlsServer, socket: Socket, peer: Peer, stop: &Stop) -> Result<Entered, Refused> {
-    let accept =
-        TlsAcceptor::from(tls.current()).accept(BufReader::with_capacity(READ_AHEAD, socket)).into_fallible();
-    let stream = match unless_stopped(tokio::time::timeout(HANDSHAKE_LIMIT, accept), stop).await? {
-        Ok(Ok(stream)) => stream,
-        Ok(Err((error, socket))) => {
-            let _ = tokio::time::timeout(LINGER, unless_stopped(see_off(socket.into_inner()), stop)).await;
+async fn handshake(tls: &TlsServer, socket: Socket, peer: Peer) -> Result<Entered, Refused> {
+    let mut first = [0];
+    socket.peek(&mut first, 0).await.map_err(|_| Refused::Silent)?;
+    if first[0] != HANDSHAKE_RECORD {
+        see_off(socket).await;
+        return Err(Refused::Cleartext);
+    }
+    let socket = BufReader::with_capacity(READ_AHEAD, socket);
+    let stream = match TlsAcceptor::from(tls.current()).accept(socket).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, socket)) => {
+            see_off(socket.into_inner()).await;
             return Err(Refused::Tls(error));
         }
-        Err(_) => return Err(Refused::TlsLate),
     };
     let (_, session) = stream.get_ref();
     let protocol = match session.alpn_protocol() {
@@ -210,12 +236,15 @@ async fn handshake(tls: &TlsServer, socket: Socket, peer: Peer, stop: &Stop) -> 
 /// why.
 async fn see_off(mut socket: Socket) {
     let _ = socket.shutdown().await;
-    let mut rest = [0; 1024];
-    for _ in 0..64 {
-        if !matches!(socket.read(&mut rest).await, Ok(1..)) {
-            break;
+    let rest = async {
+        let mut rest = [0; 1024];
+        for _ in 0..64 {
+            if !matches!(socket.read(&mut rest).await, Ok(1..)) {
+                break;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 /// A connection that has not begun is not waited for.
@@ -229,4 +258,98 @@ async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Result
         work.as_mut().poll(cx).map(Ok)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::listener::BindAddress;
+    use crate::policy::trusted::TrustedPeer;
+    use crate::secret::SecretSource;
+    use crate::tls::server::TlsServerConfig;
+
+    fn entry(proxy_protocol: ProxyProtocol, is_tls: bool) -> Entry {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("params");
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (cert_path, key_path) = (folder.path().join("crt"), folder.path().join("key"));
+        std::fs::write(&cert_path, params.self_signed(&key).expect("certificate").pem()).expect("written");
+        std::fs::write(&key_path, key.serialize_pem()).expect("written");
+        let tls = TlsServerConfig { cert: cert_path, key: SecretSource::File(key_path), client_ca: None };
+        let tls = is_tls.then(|| Arc::new(TlsServer::try_new(&tls).expect("a server")));
+        let config = ListenerConfig {
+            name: Name::try_new("legacy").expect("name"),
+            bind: BindAddress::Unix("unused".into()),
+            tls: None,
+            trusted_proxies: TrustedProxies::new(vec![TrustedPeer::Unix]),
+            proxy_protocol,
+            allow_unauthenticated: false,
+            allowed_origins: Vec::new(),
+            routes: Vec::new(),
+        };
+        Entry::new(&config, tls)
+    }
+
+    /// What a client's bytes, one each two seconds, come to, and after how many seconds.
+    async fn slowly(entry: &Entry, bytes: &[u8], leaves: bool) -> (String, u64) {
+        let (mut client, server) = UnixStream::pair().expect("a pair");
+        let (begun, stop) = (Instant::now(), Rc::new(Stop::default()));
+        let talk = async {
+            for byte in bytes {
+                if client.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            if !leaves {
+                std::future::pending::<()>().await;
+            }
+            drop(client);
+            std::future::pending::<()>().await;
+        };
+        let admitted = tokio::select! {
+            admitted = entry.admit(Socket::Unix(server), Peer::default(), &stop) => admitted,
+            () = talk => unreachable!("it never ends"),
+        };
+        let said = admitted.map_or_else(|refused| refused.to_string(), |_| "admitted".to_owned());
+        (said, begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_dawdles_is_cut_after_ten_seconds() {
+        let tls = entry(ProxyProtocol::Off, true);
+        let header = entry(ProxyProtocol::Required, true);
+        let late = |what: &str| (format!("{what} took longer than 10 s"), 10);
+        assert_eq!(slowly(&tls, b"", false).await, late("the TLS handshake"));
+        assert_eq!(slowly(&tls, &[22, 3, 1, 1, 0, 1, 0, 0, 1, 0], false).await, late("the TLS handshake"));
+        assert_eq!(slowly(&header, b"", false).await, late("the PROXY header: it"));
+        assert_eq!(slowly(&header, b"PROXY UNKNOWN ", false).await, late("the PROXY header: it"));
+        let (said, after) = slowly(&header, b"PROX", false).await;
+        assert_eq!((said.as_str(), after), ("the PROXY header: it took longer than 10 s", 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_without_a_word_is_no_failure() {
+        for entry in [entry(ProxyProtocol::Off, true), entry(ProxyProtocol::Required, false)] {
+            assert_eq!(slowly(&entry, b"", true).await, ("the client said nothing".to_owned(), 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_not_begun_is_not_waited_for() {
+        let (_client, server) = UnixStream::pair().expect("a pair");
+        let (entry, stop) = (entry(ProxyProtocol::Off, true), Rc::new(Stop::default()));
+        let begun = Instant::now();
+        let admit = entry.admit(Socket::Unix(server), Peer::default(), &stop);
+        let order = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            stop.ask(Wish::Finish);
+        };
+        let (admitted, ()) = tokio::join!(admit, order);
+        assert!(matches!(admitted, Err(Refused::Stopped)), "{admitted:?}");
+        assert_eq!(begun.elapsed().as_secs(), 3);
+    }
 }

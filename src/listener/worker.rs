@@ -197,11 +197,11 @@ impl Open {
     fn refused(&self, refused: &Refused) {
         tracing::debug!(%refused, "a connection ended before HTTP");
         match refused {
-            Refused::Tls(_) | Refused::TlsLate => {
+            Refused::Tls(_) | Refused::TlsLate | Refused::Cleartext => {
                 self.worker.counters.refused_handshakes[self.listener].increment();
             }
             Refused::Header(_) => self.worker.counters.refused_proxy_headers[self.listener].increment(),
-            Refused::Stopped => {}
+            Refused::Silent | Refused::Stopped => {}
         }
     }
 }
