@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 pub mod admin_client;
 pub mod check;
 mod live;
+pub mod login;
 pub mod refresh;
 pub mod run;
 pub mod schema;
@@ -62,6 +63,8 @@ enum Command {
     Status(status::Arguments),
     /// Fetches a new token for a credential of the running proxy now
     Refresh(refresh::Arguments),
+    /// Obtains the first refresh token of a credential from a person, with a browser or another device
+    Login(login::Arguments),
     /// Prints the JSON Schema of the configuration
     Schema,
     /// Prints shell completions
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, live } => return check::check(config.config.as_deref(), live),
         Command::Status(arguments) => status::status(&arguments),
         Command::Refresh(arguments) => refresh::refresh(&arguments),
+        Command::Login(arguments) => login::login(&arguments),
         Command::Schema => return schema::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,10 +9,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("listener", &["clients", "intercept", "rules", "egress_network", "dry_run"]),
     ("route", &["clients"]),
     ("upstream", &["balance", "health"]),
-    (
-        "credential",
-        &["subject_token", "subject_token_type", "inject", "login", "dpop", "revoke_on_removal", "custom"],
-    ),
+    ("credential", &["subject_token", "subject_token_type", "inject", "dpop", "revoke_on_removal", "custom"]),
     ("log", &["access", "audit"]),
 ];
 

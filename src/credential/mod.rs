@@ -10,6 +10,7 @@ mod asking;
 mod attempt;
 pub mod binding;
 pub mod cell;
+pub mod login;
 pub mod refresher;
 mod saving;
 pub mod schedule;

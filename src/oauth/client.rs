@@ -9,11 +9,12 @@ use http::Method;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use super::answer::Body;
 use super::draft::{Draft, Facts};
 use super::error::{Judge, Stake};
 use super::http::{Exchange, HttpSettings, shown};
 use super::jws::KeyCache;
-use super::metadata::{Ask, Discovery, check_endpoint};
+use super::metadata::{Ask, Discovery, Metadata, check_endpoint};
 use super::scrub::Scrubber;
 use super::{
     ClientAuth, ClientIdParam, EndpointSource, Failure, FailureClass, Grant, OAuthConfig, SetupError,
@@ -109,12 +110,7 @@ impl OAuthClient {
     pub async fn discover(&self, now: UnixTime) -> Result<Url, Failure> {
         match &self.config.endpoint {
             EndpointSource::Url(url) => Ok(url.clone()),
-            EndpointSource::Issuer(issuer) => {
-                let client = self.http_client().await.map_err(|error| unprepared(&error))?;
-                let deadline = Instant::now() + self.config.request_timeout;
-                let ask = Ask { http: &self.http, client: &client, preset: self.config.preset, deadline };
-                Ok(self.discovery.metadata(&ask, issuer, now).await?.token_endpoint)
-            }
+            EndpointSource::Issuer(_) => Ok(self.metadata(now).await?.token_endpoint),
             EndpointSource::None => unreachable_endpoint().map(|(url, _)| url),
         }
     }
@@ -125,14 +121,19 @@ impl OAuthClient {
     pub async fn request(&self, request: TokenRequest<'_>, now: UnixTime) -> Result<TokenResponse, Failure> {
         let stake = match (&self.config.grant, &request) {
             (Grant::Static { token }, TokenRequest::Own) => return grant::static_token::read(token).await,
-            (Grant::Static { .. }, TokenRequest::Refresh { .. })
+            (
+                Grant::Static { .. },
+                TokenRequest::Refresh { .. } | TokenRequest::Code { .. } | TokenRequest::Device { .. },
+            )
             | (Grant::RefreshToken { .. }, TokenRequest::Own) => {
                 let message = format!("grant `{}` cannot send this request", self.config.grant.as_str());
                 return Err(Failure::new(FailureClass::Configuration, "unsupported", message));
             }
             (_, TokenRequest::Refresh { single_use: true, .. }) => Stake::OneTimeToken,
             (_, TokenRequest::Refresh { single_use: false, .. }) => Stake::ReusableToken,
-            (_, TokenRequest::Own) => Stake::OwnGrant,
+            (_, TokenRequest::Own | TokenRequest::Code { .. } | TokenRequest::Device { .. }) => {
+                Stake::OwnGrant
+            }
         };
         let deadline = Instant::now() + self.config.request_timeout;
         let result = match timeout_at(deadline, self.prepare(&request, deadline, now)).await {
@@ -177,6 +178,10 @@ impl OAuthClient {
             TokenRequest::Own => grant::own(config, &self.user_key, &facts, &mut draft)
                 .await
                 .map_err(|error| unprepared(&error))?,
+            TokenRequest::Code { code, verifier, redirect_uri } => {
+                grant::authorization_code(code, verifier, redirect_uri, &mut draft);
+            }
+            TokenRequest::Device { device_code } => grant::device_code(device_code, &mut draft),
         }
         for (name, value) in &config.parameters {
             draft.form.set(name.clone(), value);
@@ -192,6 +197,61 @@ impl OAuthClient {
         let endpoint = shown(&url);
         let exchange = Exchange { method: Method::POST, url, authorization, form: Some(form.encode()) };
         Ok(Prepared { client, exchange, scrubber, endpoint })
+    }
+
+    /// The provider's metadata, where an issuer is configured.
+    pub(super) async fn metadata(&self, now: UnixTime) -> Result<Metadata, Failure> {
+        let EndpointSource::Issuer(issuer) = &self.config.endpoint else {
+            return Err(unreachable_endpoint().err().expect("it is always an error"));
+        };
+        let client = self.http_client().await.map_err(|error| unprepared(&error))?;
+        let deadline = Instant::now() + self.config.request_timeout;
+        let ask = Ask { http: &self.http, client: &client, preset: self.config.preset, deadline };
+        self.discovery.metadata(&ask, issuer, now).await
+    }
+
+    /// Sends one authenticated form to another endpoint of the provider. An answer that is no success is a failure.
+    pub(super) async fn post(
+        &self,
+        endpoint: &Url,
+        mut draft: Draft,
+        now: UnixTime,
+    ) -> Result<Body, Failure> {
+        check_endpoint(endpoint).map_err(|reason| unprepared(&SetupError::Http(reason)))?;
+        let (token_endpoint, issuer) = match &self.config.endpoint {
+            EndpointSource::Url(url) => (url.clone(), None),
+            _ => self.metadata(now).await.map(|found| (found.token_endpoint, Some(found.issuer)))?,
+        };
+        let audience =
+            self.config.preset.assertion_audience.or(issuer.as_deref()).unwrap_or(token_endpoint.as_str());
+        let facts = Facts { client_id: &self.config.client_id, audience, now };
+        client_auth::apply(&self.config.client_auth, &self.client_key, &facts, &mut draft)
+            .await
+            .map_err(|error| unprepared(&error))?;
+        let Draft { form, authorization, scrubber } = draft;
+        let shown = shown(endpoint);
+        let exchange = Exchange {
+            method: Method::POST,
+            url: endpoint.clone(),
+            authorization,
+            form: Some(form.encode()),
+        };
+        let client = self.http_client().await.map_err(|error| unprepared(&error))?;
+        let deadline = Instant::now() + self.config.request_timeout;
+        let mut answer = self.http.exchange(&client, exchange, deadline).await.map_err(|lost| {
+            Failure::new(FailureClass::Transient, lost.error, format!("{shown}: {}", lost.reason))
+        })?;
+        let body = answer.read_body();
+        let refused = match &body {
+            Body::Fields(fields) => fields.error_code().is_some(),
+            _ => false,
+        };
+        if answer.status.is_success() && !refused {
+            return Ok(body);
+        }
+        let preset = self.config.preset;
+        let judge = Judge { stake: Stake::OwnGrant, preset, endpoint: &shown, scrubber: &scrubber, now };
+        Err(judge.refusal(&answer, &body))
     }
 
     async fn http_client(&self) -> Result<reqwest::Client, SetupError> {

@@ -28,6 +28,14 @@ pub struct Metadata {
     pub issuer: String,
     /// Where tokens are asked for.
     pub token_endpoint: Url,
+    /// Where a person logs in.
+    pub authorization_endpoint: Option<Url>,
+    /// Where a device asks for a code (RFC 8628 4).
+    pub device_authorization_endpoint: Option<Url>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<Url>,
+    /// Whether authorization responses name the issuer (RFC 9207 3).
+    pub names_issuer: bool,
 }
 
 /// How a document is asked for.
@@ -150,6 +158,11 @@ struct Refused {
 struct Document {
     issuer: String,
     token_endpoint: Option<String>,
+    authorization_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
 }
 
 fn read(mut answer: Answer, issuer: &Url, preset: &Preset) -> Result<Metadata, Refused> {
@@ -175,7 +188,18 @@ fn read(mut answer: Answer, issuer: &Url, preset: &Preset) -> Result<Metadata, R
         Url::parse(&endpoint).ok().filter(|url| check_endpoint(url).is_ok()).ok_or_else(|| {
             wrong(format!("its token_endpoint `{}` is not an https URL", shown_text(&endpoint)))
         })?;
-    Ok(Metadata { issuer: document.issuer, token_endpoint })
+    // Only a login needs the others: one that cannot be used is as good as missing.
+    let usable = |text: Option<String>| {
+        text.and_then(|text| Url::parse(&text).ok()).filter(|url| check_endpoint(url).is_ok())
+    };
+    Ok(Metadata {
+        issuer: document.issuer,
+        token_endpoint,
+        authorization_endpoint: usable(document.authorization_endpoint),
+        device_authorization_endpoint: usable(document.device_authorization_endpoint),
+        revocation_endpoint: usable(document.revocation_endpoint),
+        names_issuer: document.authorization_response_iss_parameter_supported,
+    })
 }
 
 /// RFC 8414 3.3: identical. (An issuer without a path may be written with or without its slash: a URL does not tell.)

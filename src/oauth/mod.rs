@@ -15,6 +15,7 @@ mod form;
 pub mod grant;
 mod http;
 mod jws;
+pub mod login;
 pub mod metadata;
 pub mod preset;
 mod scrub;
@@ -56,6 +57,8 @@ pub struct OAuthConfig {
     pub resource: Vec<String>,
     /// `parameters`: extra form parameters of every token request.
     pub parameters: BTreeMap<String, String>,
+    /// `login`.
+    pub login: login::LoginConfig,
     /// `tls` of the credential.
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (credential, else global).
@@ -154,6 +157,20 @@ pub enum TokenRequest<'a> {
     },
     /// The credential's own grant.
     Own,
+    /// The code of an authorization response (RFC 6749 4.1.3, RFC 7636 4.5).
+    Code {
+        /// `code`.
+        code: &'a Secret,
+        /// `code_verifier`.
+        verifier: &'a Secret,
+        /// `redirect_uri`, as it was in the authorization request.
+        redirect_uri: &'a str,
+    },
+    /// The code of a device (RFC 8628 3.4).
+    Device {
+        /// `device_code`.
+        device_code: &'a Secret,
+    },
 }
 
 /// Why a provider's configuration cannot be used. `Display` says what and how to mend it.

@@ -121,6 +121,24 @@ block! {
         optional tls: Tls;
         /// The HTTP proxy on the way to the token endpoint; the global one unless given.
         optional outbound_proxy: ProxyUrl;
+        /// What `bearward login` and `bearward revoke` need and discovery does not tell.
+        optional login: Login;
+    }
+}
+
+block! {
+    /// How a person logs in (`bearward login`).
+    struct Login = "login" {
+        /// Where a person is sent with a browser (authorization code with PKCE).
+        optional authorization_endpoint: HttpUrl;
+        /// Where a device asks for its code (`bearward login --device`).
+        optional device_authorization_endpoint: HttpUrl;
+        /// Where `bearward revoke` revokes tokens (RFC 7009).
+        optional revocation_endpoint: HttpUrl;
+        /// The redirect URI as it is registered. Without it, `http://127.0.0.1:PORT/callback` on a free port.
+        optional redirect_uri: HttpUrl;
+        /// Further parameters of the authorization request, such as `access_type: offline`.
+        optional parameters: Named<String>;
     }
 }
 

@@ -130,6 +130,7 @@ fn oauth(
         None => Some(TlsClientConfig::default()),
     };
     let parameters = parameters(block, cx);
+    let login = super::login::login(block, cx);
     let (client_id, client_auth) = client?;
     let own_proxy = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let config = OAuthConfig {
@@ -147,6 +148,7 @@ fn oauth(
         audience: block.audience.as_ref().map(|audience| audience.value.0.clone()),
         resource: client::texts(block.resource.as_ref()),
         parameters,
+        login,
         tls: tls?,
         outbound_proxy: own_proxy.or_else(|| proxy.cloned()),
         connect_timeout: CONNECT_TIMEOUT,
@@ -224,7 +226,7 @@ fn endpoint(
 }
 
 /// The token endpoint sees every secret (RFC 6749 3.2: TLS is required).
-fn encrypted(url: &At<HttpUrl>, what: &str, cx: &mut Cx<'_>) -> bool {
+pub(super) fn encrypted(url: &At<HttpUrl>, what: &str, cx: &mut Cx<'_>) -> bool {
     let Ok(origin) = Origin::of_url(&url.value.0) else { return false };
     if origin.scheme() == Scheme::Https || origin.is_loopback() {
         return true;

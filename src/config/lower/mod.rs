@@ -6,6 +6,7 @@
 mod client;
 mod credential;
 mod listener;
+mod login;
 mod route;
 mod secret;
 mod store;

@@ -17,6 +17,20 @@ pub(super) fn refresh(config: &OAuthConfig, token: &Secret, draft: &mut Draft) {
     refresh_token::apply(config, token, draft);
 }
 
+/// Writes a request with the code of an authorization response (RFC 6749 4.1.3).
+pub(super) fn authorization_code(code: &Secret, verifier: &Secret, redirect_uri: &str, draft: &mut Draft) {
+    draft.form.set("grant_type", "authorization_code");
+    draft.set_secret("code", code);
+    draft.set_secret("code_verifier", verifier);
+    draft.form.set("redirect_uri", redirect_uri);
+}
+
+/// Writes a request with the code of a device (RFC 8628 3.4).
+pub(super) fn device_code(device_code: &Secret, draft: &mut Draft) {
+    draft.form.set("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
+    draft.set_secret("device_code", device_code);
+}
+
 /// Writes a request of the credential's own grant.
 pub(super) async fn own(
     config: &OAuthConfig,
@@ -72,7 +86,7 @@ impl Grant {
 }
 
 /// What a first token request asks for, whatever the grant.
-fn ask(config: &OAuthConfig, draft: &mut Draft) {
+pub(super) fn ask(config: &OAuthConfig, draft: &mut Draft) {
     if let Some(scope) = &config.scope {
         draft.form.set("scope", scope);
     }
