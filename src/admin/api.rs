@@ -70,6 +70,13 @@ struct ListenerStatus {
     kind: &'static str,
     address: String,
     connections: u64,
+    certificate: Option<CertificateStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateStatus {
+    names: Vec<String>,
+    expires_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,6 +141,10 @@ pub fn status_of(running: &Running) -> Status {
                 kind: listener.kind,
                 address: listener.address.clone(),
                 connections: listener.connections,
+                certificate: listener.certificate.as_ref().map(|certificate| CertificateStatus {
+                    names: certificate.names.clone(),
+                    expires_at: shown(certificate.not_after),
+                }),
             })
             .collect(),
         routes: data

@@ -100,6 +100,11 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         &also("proxy_protocol: required"),
         &["trusted proxies only", "trusted_proxies: ["],
     );
+    check(
+        "kind: reverse",
+        &also("proxy_protocol: optional\n    trusted_proxies: [unix]"),
+        &["none can connect here", "Unix socket"],
+    );
     check("kind: reverse", &also("proxy_protocol: on"), &["`on` is not a known PROXY protocol mode"]);
     check(
         "kind: reverse",

@@ -319,7 +319,8 @@ fn upstream_tls(listener: &ListenerConfig) -> Result<Vec<Option<TlsClient>>, Lis
 /// A socket that systemd passes shows only here where it listens; the configuration checked the others.
 fn refuse_open_to_others(listener: &ListenerConfig, socket: &Bound) -> Result<(), ListenerError> {
     let open = socket.ip().is_some_and(|ip| !ip.to_canonical().is_loopback());
-    if !open || listener.allow_unauthenticated {
+    let asks = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if !open || listener.allow_unauthenticated || asks {
         return Ok(());
     }
     Err(ListenerError::Bind {
@@ -415,6 +416,16 @@ mod tests {
         let error = refuse_open_to_others(&listener, &socket).expect_err("refused").to_string();
         assert!(error.contains("allow_unauthenticated: true"), "{error}");
         listener.allow_unauthenticated = true;
+        assert!(refuse_open_to_others(&listener, &socket).is_ok());
+        listener.allow_unauthenticated = false;
+        let tls = |client_ca: Option<&str>| crate::tls::server::TlsServerConfig {
+            cert: "tls.crt".into(),
+            key: crate::secret::SecretSource::File("tls.key".into()),
+            client_ca: client_ca.map(Into::into),
+        };
+        listener.tls = Some(tls(None));
+        assert!(refuse_open_to_others(&listener, &socket).is_err());
+        listener.tls = Some(tls(Some("clients.crt")));
         assert!(refuse_open_to_others(&listener, &socket).is_ok());
     }
 }

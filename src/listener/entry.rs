@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,13 +125,14 @@ impl Entry {
         peer: Peer,
         stop: &Rc<Stop>,
     ) -> Result<Entered, Refused> {
+        let from = peer.address;
         let peer = match self.proxy_protocol {
             ProxyProtocol::Off => self.judge(peer),
             _ => match unless_stopped(self.introduced(&mut socket, peer), stop).await? {
                 Ok(peer) => peer,
                 Err(HeaderRefused::Silent) => return Err(Refused::Silent),
                 Err(refused) => {
-                    self.warn(&refused);
+                    self.warn(from, &refused);
                     return Err(refused.into());
                 }
             },
@@ -168,12 +170,13 @@ impl Entry {
         }
     }
 
-    fn warn(&self, refused: &HeaderRefused) {
+    fn warn(&self, peer: Option<IpAddr>, refused: &HeaderRefused) {
         if matches!(refused, HeaderRefused::Io(_)) || self.warned.replace(true) {
             return;
         }
         tracing::warn!(
             listener = %self.listener,
+            peer = peer.map_or_else(|| "unix".to_owned(), |ip| ip.to_string()),
             reason = %refused,
             "a connection was refused for its PROXY header; further ones are counted only"
         );

@@ -52,7 +52,7 @@ pub(super) fn extend(headers: &mut HeaderMap, hop: Hop<'_>, trusted: &TrustedPro
     set(headers, X_FORWARDED_PROTO, proto.or_else(|| Some(hop.proto.clone())));
     set(headers, X_FORWARDED_HOST, host.or(hop.host));
     set(headers, X_REAL_IP, told.real_ip.or_else(|| value(&client?.to_canonical().to_string())));
-    if !single(headers, &X_FORWARDED_PORT).is_some_and(|port| port.parse::<u16>().is_ok()) {
+    if single(headers, &X_FORWARDED_PORT).is_none_or(|port| port.parse::<u16>().is_err()) {
         headers.remove(X_FORWARDED_PORT);
     }
     if !single(headers, &X_FORWARDED_PREFIX).is_some_and(is_prefix) {
@@ -67,11 +67,14 @@ pub(super) fn extend_prefix(headers: &mut HeaderMap, prefix: &HeaderValue) {
     headers.insert(X_FORWARDED_PREFIX, whole.unwrap_or_else(|| prefix.clone()));
 }
 
+/// An element of Forwarded: its pairs.
+type Element = Vec<(String, String)>;
+
 /// What the fields of a request say, each `None` where it is absent or cannot be read.
 #[derive(Debug, Default)]
 struct Told {
-    /// The elements of Forwarded, each a list of pairs, and their text.
-    elements: Option<(Vec<Vec<(String, String)>>, String)>,
+    /// The elements of Forwarded and their text.
+    elements: Option<(Vec<Element>, String)>,
     /// X-Forwarded-For.
     addresses: Option<String>,
     proto: Option<HeaderValue>,
@@ -228,7 +231,7 @@ fn quoted_node(node: &str) -> String {
 }
 
 /// Parses Forwarded strictly (RFC 7239, 4); quoted strings are given without quotes.
-fn parse_forwarded(text: &str) -> Option<Vec<Vec<(String, String)>>> {
+fn parse_forwarded(text: &str) -> Option<Vec<Element>> {
     let mut rest = text.as_bytes();
     let mut elements = vec![Vec::new()];
     loop {
@@ -248,7 +251,7 @@ fn parse_forwarded(text: &str) -> Option<Vec<Vec<(String, String)>>> {
             return None;
         }
         let name = String::from_utf8(name.to_vec()).ok()?;
-        let element: &mut Vec<(String, String)> = elements.last_mut().expect("there is always one");
+        let element: &mut Element = elements.last_mut().expect("there is always one");
         if of(element, &name).is_some() {
             return None;
         }

@@ -22,16 +22,22 @@ const REMINDER: Duration = Duration::from_secs(24 * 3600);
 /// Keeps the certificate of one listener current for ever.
 pub async fn keep(listener: Name, server: Arc<TlsServer>, clock: Clock) {
     let files = FileWatch::begin(server.watched_files()).await;
-    // What has changed since the start was read before the first look.
     let mut renewal = Renewal {
         listener,
         server,
         files,
-        trouble: Trouble::Unread,
+        trouble: Trouble::None,
         rotate_at: clock.boot().plus(tickets::ROTATION),
         remind_at: clock.boot(),
         clock,
     };
+    // They may have changed between the start and the first look.
+    let before = renewal.server.certificate();
+    match renewal.reload().await {
+        Ok(()) if renewal.server.certificate() == before => {}
+        Ok(()) => renewal.replaced(),
+        Err(_) => renewal.trouble = Trouble::Fresh,
+    }
     loop {
         renewal.look().await;
         tokio::time::sleep(LOOK).await;
@@ -81,30 +87,34 @@ impl Renewal {
     }
 
     async fn read(&mut self) {
-        let before = self.server.certificate();
+        match self.reload().await {
+            Ok(()) => {
+                self.trouble = Trouble::None;
+                self.replaced();
+                self.remind_at = self.clock.boot();
+            }
+            Err(error) if self.trouble == Trouble::Fresh => self.complain(&error),
+            Err(_) => self.trouble = Trouble::Fresh,
+        }
+    }
+
+    async fn reload(&self) -> Result<(), TlsError> {
         let server = Arc::clone(&self.server);
         #[allow(clippy::disallowed_methods, reason = "a file read, joined at once")]
-        let outcome = tokio::task::spawn_blocking(move || server.reload()).await;
-        match outcome {
-            Ok(Ok(())) => {
-                self.trouble = Trouble::None;
-                let certificate = self.server.certificate();
-                if certificate != before {
-                    tracing::info!(
-                        listener = %self.listener,
-                        path = %self.server.config().cert.display(),
-                        names = certificate.names.join(", "),
-                        expires_at = certificate.not_after.rfc3339(),
-                        "the certificate was replaced"
-                    );
-                    self.remind_at = self.clock.boot();
-                }
-            }
-            Ok(Err(error)) if self.trouble == Trouble::Fresh => self.complain(&error),
-            Ok(Err(_)) => self.trouble = Trouble::Fresh,
-            // The process stops.
-            Err(_) => {}
-        }
+        let reading = tokio::task::spawn_blocking(move || server.reload());
+        // Cancelled only when the process stops.
+        reading.await.unwrap_or(Ok(()))
+    }
+
+    fn replaced(&self) {
+        let certificate = self.server.certificate();
+        tracing::info!(
+            listener = %self.listener,
+            path = %self.server.config().cert.display(),
+            names = certificate.names.join(", "),
+            expires_at = certificate.not_after.rfc3339(),
+            "changed TLS files are in use"
+        );
     }
 
     fn complain(&mut self, error: &TlsError) {

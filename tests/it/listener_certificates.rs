@@ -110,6 +110,9 @@ async fn a_certificate_is_replaced_under_traffic_without_a_failed_request() {
     assert_eq!(metric(&bearward, "bearward_tls_handshake_failures_total").await, 0.0);
     let expiry = metric(&bearward, "bearward_tls_certificate_expiry_timestamp_seconds").await;
     assert_eq!(expiry, 64_160_380_800.0, "the first of March 4003");
+    let status: Value = serde_json::from_slice(&bearward.admin("/api/v1/status").await.body).expect("JSON");
+    let shown = json!({"names": ["localhost"], "expires_at": "4003-03-01T00:00:00Z"});
+    assert_eq!(status["listeners"][0]["certificate"], shown);
     assert!(warnings(&run).is_empty());
     let served = served.load(Ordering::Relaxed);
     assert!(served > 50);

@@ -159,6 +159,39 @@ fn bodies_of_many_records_go_both_ways() {
 }
 
 #[test]
+fn a_tunnel_runs_inside_tls() {
+    let origin = OriginServer::scripted(|stream, _| {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n";
+        let mut buffer = [0; 4096];
+        let mut said = stream.write_all(switch.as_bytes()).is_ok();
+        while let (true, Ok(length @ 1..)) = (said, stream.read(&mut buffer)) {
+            said = stream.write_all(&buffer[..length]).is_ok();
+        }
+        let _ = stream.write_all(b"bye");
+        false
+    });
+    let authority = Authority::new();
+    let files = Files::of(&authority.issue(&["localhost"]));
+    let rig = rig(&origin, &files);
+    let mut wire = TlsWire::to(rig.address, &authority.client(&[&TLS13], None)).expect("a handshake");
+    let opening = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    assert_eq!(status(&wire.exchange(opening).expect("an answer")), 101);
+    for size in [1, 5000, 200_000] {
+        wire.0.write_all(&vec![7; size]).expect("written");
+        wire.0.flush().expect("flushed");
+        let mut echoed = vec![0; size];
+        wire.0.read_exact(&mut echoed).expect("echoed");
+        assert!(echoed.iter().all(|byte| *byte == 7));
+    }
+    // One side has said all, and still hears the other.
+    wire.0.conn.send_close_notify();
+    wire.0.flush().expect("flushed");
+    let mut rest = Vec::new();
+    wire.0.read_to_end(&mut rest).expect("ended in good order");
+    assert_eq!(rest, b"bye");
+}
+
+#[test]
 fn http_in_clear_is_closed_in_good_order_and_counted() {
     let (authority, origin) = (Authority::new(), OriginServer::ok());
     let files = Files::of(&authority.issue(&["localhost"]));

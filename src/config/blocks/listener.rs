@@ -49,7 +49,7 @@ block! {
         /// proxy may send one; name only proxies that never pass a client's first bytes on as they are. `required`: only trusted
         /// proxies may connect, and each connection begins with a header.
         default("off") proxy_protocol: ProxyProtocol;
-        /// Lets whoever reaches an address that is not loopback use the credentials of its routes.
+        /// Lets whoever reaches an address that is not loopback use the credentials of its routes. Not needed with `tls.client_ca`.
         default("false") allow_unauthenticated: bool;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
         optional allowed_origins: Vec<At<Origin>>;

@@ -65,10 +65,8 @@ fn listener(
         check_exposure(block, bind, cx);
         same_matches(blocks, &routes, &bind.value, cx);
     }
-    let tls = match &block.tls {
-        Some(block) => Some(tls(block, cx)),
-        None => None,
-    };
+    let tls = block.tls.as_ref().map(|block| tls(block, cx));
+    let trusted_proxies = trusted_proxies(block, cx);
     Some(ListenerConfig {
         name: block.name.as_ref()?.value.clone(),
         bind: bind?.value.clone(),
@@ -76,7 +74,7 @@ fn listener(
             Some(tls) => Some(tls?),
             None => None,
         },
-        trusted_proxies: trusted_proxies(block, cx),
+        trusted_proxies,
         proxy_protocol: block.proxy_protocol.as_ref()?.value,
         allow_unauthenticated: block.allow_unauthenticated.as_ref()?.value,
         allowed_origins: block
@@ -97,13 +95,18 @@ fn trusted_proxies(block: &Listener, cx: &mut Cx<'_>) -> TrustedProxies {
                 .hint("list only the addresses of proxies");
         }
     }
+    let can_connect = |peer: &At<TrustedPeer>| match block.bind.as_ref().map(|bind| &bind.value) {
+        Some(BindAddress::Tcp(_)) => matches!(peer.value, TrustedPeer::Network(_)),
+        Some(BindAddress::Unix(_)) => peer.value == TrustedPeer::Unix,
+        Some(BindAddress::Systemd(_)) | None => true,
+    };
     if let Some(mode) = &block.proxy_protocol
         && mode.value != ProxyProtocol::Off
-        && listed.is_empty()
+        && !listed.iter().any(can_connect)
         && !block.trusted_proxies.as_ref().is_some_and(|list| cx.reported_in(list.span))
     {
-        cx.error(mode.span, "a PROXY header is taken from trusted proxies only, and there are none")
-            .hint("list them: `trusted_proxies: [\"10.0.0.0/8\"]`, or `[unix]` for a Unix socket");
+        cx.error(mode.span, "a PROXY header is taken from trusted proxies only, and none can connect here")
+            .hint("list them: `trusted_proxies: [\"10.0.0.0/8\"]`, or `[unix]` where a Unix socket is bound");
     }
     TrustedProxies::new(listed.iter().map(|peer| peer.value).collect())
 }
@@ -154,13 +157,15 @@ fn check_validity(certificate: &Certificate, cert: &At<FileRef>, cx: &mut Cx<'_>
 fn check_exposure(block: &Listener, bind: &At<BindAddress>, cx: &mut Cx<'_>) {
     let BindAddress::Tcp(address) = &bind.value else { return };
     let Some(allowed) = &block.allow_unauthenticated else { return };
-    if address.ip().to_canonical().is_loopback() || allowed.value {
+    // A client that `client_ca` lets in has shown who it is.
+    let asks = block.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
+    if address.ip().to_canonical().is_loopback() || allowed.value || asks {
         return;
     }
     cx.error(bind.span, format!("whoever reaches {address} could use the credentials of its routes"))
         .label("not a loopback address")
         .hint(format!(
-            "bind to `127.0.0.1:{}`, or say `allow_unauthenticated: true` if the network lets in only those who may",
+            "bind to `127.0.0.1:{}`, ask for certificates (`tls.client_ca`), or say `allow_unauthenticated: true` if the network lets in only those who may",
             address.port()
         ));
 }
