@@ -4,6 +4,7 @@
 
 mod acceptor;
 mod bind;
+mod boundary;
 mod data_plane;
 mod detect;
 mod entry;

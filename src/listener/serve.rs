@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::boundary::Boundary;
 use super::detect;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
@@ -114,7 +115,8 @@ async fn serve_http1(
     stop: Rc<Stop>,
     mut timer: Timer,
 ) -> End {
-    let io = TokioIo::new(Observed { stream, read, client: Rc::clone(&client) });
+    let io =
+        TokioIo::new(Observed { stream, read, boundary: Boundary::default(), client: Rc::clone(&client) });
     let for_requests = Rc::clone(&client);
     let service = service_fn(move |request| {
         let (site, client) = (Rc::clone(&site), Rc::clone(&for_requests));
@@ -160,7 +162,8 @@ async fn serve_http1(
             let tunnel = {
                 let parts = connection.into_parts();
                 Box::pin(async move {
-                    let near = (parts.io.into_inner().stream, parts.read_buf);
+                    let Observed { stream, read, .. } = parts.io.into_inner();
+                    let near = (stream, Bytes::from([parts.read_buf, read].concat()));
                     // What is left in it counts the upstream connection until the end.
                     let Upgraded { transport, read, .. } = *upstream;
                     tunnel::run(near, (transport, read), &stop, &mut timer).await
@@ -194,8 +197,9 @@ fn ending(outcome: hyper::Result<()>) -> End {
 /// Tells the deadlines when bytes arrive.
 struct Observed {
     stream: ClientStream,
-    /// Was read before the protocol was known.
+    /// Was read before its turn.
     read: Bytes,
+    boundary: Boundary,
     client: Rc<Client>,
 }
 
@@ -212,8 +216,26 @@ impl AsyncRead for Observed {
         };
         if buf.filled().len() > before {
             this.client.bytes_arrived();
+            let taken = this.boundary.judge(&buf.filled()[before..], &this.client)?;
+            if before + taken < buf.filled().len() {
+                this.give_back(buf, before + taken);
+            }
         }
         outcome
+    }
+}
+
+impl Observed {
+    /// What lies behind `end` belongs to the next message and waits for its turn.
+    #[cold]
+    fn give_back(&mut self, buf: &mut ReadBuf<'_>, end: usize) {
+        let early = &buf.filled()[end..];
+        self.read = if self.read.is_empty() {
+            Bytes::copy_from_slice(early)
+        } else {
+            [early, &self.read].concat().into()
+        };
+        buf.set_filled(end);
     }
 }
 

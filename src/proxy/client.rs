@@ -74,6 +74,20 @@ pub struct Client {
     cut: Cell<bool>,
     /// The other side, once both have switched protocols.
     switched: RefCell<Option<Box<Upgraded<RequestBody>>>>,
+    /// Heads of requests that were served or refused here.
+    heads: Cell<u32>,
+    malformed: RefCell<Vec<(u32, Malformed)>>,
+}
+
+/// A way of writing a head that the parser does not mind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// A line that ends with a bare line feed.
+    LineFeed,
+    /// A target with a fragment.
+    Fragment,
+    /// More than one length or coding.
+    Framing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +183,8 @@ impl Client {
             task: RefCell::new(None),
             cut: Cell::new(false),
             switched: RefCell::new(None),
+            heads: Cell::new(0),
+            malformed: RefCell::new(Vec::new()),
         }
     }
 
@@ -188,6 +204,27 @@ impl Client {
     /// Whether the client, or a trusted proxy before it, may use the scheme `https`.
     pub(super) fn may_say_https(&self) -> bool {
         self.link.secure || self.link.forwarded.peer_is_trusted()
+    }
+
+    /// The head of this number, counted from 1, is not to be served. It may be one ahead of the request being served.
+    #[cold]
+    pub fn malformed(&self, number: u32, malformed: Malformed) {
+        self.malformed.borrow_mut().push((number, malformed));
+    }
+
+    /// What is wrong with the head of the request that begins now. To be asked once a request.
+    #[inline]
+    pub fn take_malformed(&self) -> Option<Malformed> {
+        let number = self.heads.get().wrapping_add(1);
+        self.heads.set(number);
+        if self.malformed.borrow().is_empty() { None } else { self.malformed_at(number) }
+    }
+
+    #[cold]
+    fn malformed_at(&self, number: u32) -> Option<Malformed> {
+        let mut all = self.malformed.borrow_mut();
+        let at = all.iter().position(|(of, _)| *of == number)?;
+        Some(all.remove(at).1)
     }
 
     /// Bytes came in.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
+use super::Malformed;
 use super::request_id::X_REQUEST_ID;
 use crate::credential::State;
 use crate::names::Name;
@@ -34,6 +35,9 @@ pub enum Refusal {
     /// A transfer coding that we do not decode, or a length that is said in two ways.
     #[error("the length of the request body is not said in one plain way")]
     BadFraming,
+    /// A line of the head ends with a line feed alone.
+    #[error("a line of the request's head does not end with CR LF")]
+    BareLineFeed,
     /// `Expect` with something that nobody here meets.
     #[error("the request expects something other than 100-continue")]
     ExpectationFailed,
@@ -100,6 +104,16 @@ pub enum Refusal {
     UnsolicitedUpgrade,
 }
 
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::LineFeed => Self::BareLineFeed,
+            Malformed::Fragment => PathError::BadCharacter.into(),
+            Malformed::Framing => Self::BadFraming,
+        }
+    }
+}
+
 /// One row: how a refusal is told.
 struct Telling {
     status: StatusCode,
@@ -122,6 +136,7 @@ impl Refusal {
             Self::UriTooLong => tell(S::URI_TOO_LONG, "uri-too-long", "http_request_error"),
             Self::BadScheme => tell(S::BAD_REQUEST, "bad-scheme", "http_request_error"),
             Self::BadFraming => tell(S::BAD_REQUEST, "bad-framing", "http_request_error"),
+            Self::BareLineFeed => tell(S::BAD_REQUEST, "bare-line-feed", "http_request_error"),
             Self::ExpectationFailed => tell(S::EXPECTATION_FAILED, "expectation", "http_request_error"),
             Self::UnderscoreAlias => tell(S::BAD_REQUEST, "underscore-alias", "http_request_error"),
             Self::ConnectionTooLong => tell(S::BAD_REQUEST, "connection-too-long", "http_request_error"),
@@ -178,7 +193,7 @@ impl Refusal {
                     retry_after.map_or(5, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
-            Self::BadFraming => {
+            Self::BadFraming | Self::BareLineFeed => {
                 // RFC 9112, 6.3: where the next request begins cannot be known.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -35,7 +35,11 @@ where
     B: Body + Into<ClientBody>,
 {
     let began = client.request_begun();
-    let (index, path) = match admit::admit(&site, &client, &request) {
+    let admitted = match client.take_malformed() {
+        None => admit::admit(&site, &client, &request),
+        Some(malformed) => Err(malformed.into()),
+    };
+    let (index, path) = match admitted {
         Ok(Admitted::Forward(index, path)) => (index, path),
         Ok(Admitted::Options) => return options(&site, &client, began),
         Err(refusal) => {

@@ -25,7 +25,7 @@ mod unauthorized;
 
 pub use answer_body::ResponseBody;
 pub use body::{BodyError, RequestBody};
-pub use client::{Client, Due, Link, Peer, Watch};
+pub use client::{Client, Due, Link, Malformed, Peer, Watch};
 pub use client_body::ClientBody;
 pub use error::Refusal;
 pub use handle::handle;

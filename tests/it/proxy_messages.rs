@@ -48,21 +48,6 @@ fn framing_is_strict() {
 }
 
 #[test]
-fn a_message_with_both_framings_ends_its_connection() {
-    let origin = OriginServer::ok();
-    let rig = Rig::to(&origin);
-    let mut wire = rig.connect();
-    wire.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
-    wire.write("GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let all = wire.rest();
-    assert_eq!(all.matches("HTTP/1.1 ").count(), 1, "{all}");
-    let requests = origin.requests();
-    assert_eq!(requests.len(), 1, "{requests:?}");
-    assert_eq!(fields_of(&requests[0], "content-length"), Vec::<String>::new());
-    assert_eq!(fields_of(&requests[0], "transfer-encoding"), ["chunked"]);
-}
-
-#[test]
 fn heads_that_are_refused_below_are_counted() {
     let origin = OriginServer::ok();
     let rig = Rig::to(&origin);

@@ -2,7 +2,7 @@
 //! the proxy may say.
 
 use crate::proxy_rig::TOKEN;
-use crate::raw_rig::{Row, get, post, run};
+use crate::raw_rig::{Row, get, post, row, run};
 
 fn syntax() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -58,6 +58,9 @@ fn syntax() -> Vec<Row> {
         rows.push(get(&format!("field {good:?}"), &format!("{good}\r\n")).passes().sees(seen));
     }
     rows.extend([
+        get("bare line feeds", "X-A: 1\nX-B: 2\r\n").closes(&[400]),
+        row("bare line feeds alone", "GET /x HTTP/1.1\nHost: localhost\n\n").closes(&[400]),
+        row("a bare line feed at the end", "GET /x HTTP/1.1\r\nHost: localhost\r\n\n").closes(&[400]),
         get("as many as may be", &"X-A: 1\r\n".repeat(99)).passes(),
         get("one too many", &"X-A: 1\r\n".repeat(100)).closes(&[431]),
         get("a long one", &format!("X-A: {}\r\n", "a".repeat(30_000))).passes(),

@@ -38,7 +38,9 @@ fn lengths() -> Vec<Row> {
         let lines = format!("Content-Length: {bad}\r\n");
         rows.push(post(&format!("length {bad:?}"), &lines, "hello").closes(&[400]));
     }
-    for (first, second) in [("5", "6"), ("6", "5"), ("0", "5"), ("5", "0"), ("5", "+5"), ("5", "")] {
+    for (first, second) in
+        [("5", "6"), ("6", "5"), ("0", "5"), ("5", "0"), ("5", "+5"), ("5", ""), ("5", "5")]
+    {
         let lines = format!("Content-Length: {first}\r\nX: y\r\nContent-Length: {second}\r\n");
         rows.push(post(&format!("two lengths {first:?} {second:?}"), &lines, "hello").closes(&[400]));
     }
@@ -182,7 +184,7 @@ fn both() -> Vec<Row> {
         ),
     ]
     .into_iter()
-    .map(Row::closes_anyhow)
+    .map(|row| row.closes(&[400]))
     .collect()
 }
 
@@ -205,6 +207,11 @@ fn chunks() -> Vec<Row> {
         "5\r\nhelloworld\r\n0\r\n\r\n",
         "5\r\nhi\r\n0\r\n\r\nxx",
         "5;x\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5\t\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0 \r\n\r\n",
+        "5;a=\0\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: a\nX: b\r\n\r\n",
         "5;x\rhello\r\n0\r\n\r\n",
         "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
         "10000000000000005\r\nhello\r\n0\r\n\r\n",
@@ -304,6 +311,11 @@ fn sequences() -> Vec<Row> {
         row("HTTP/1.0 keeps when asked", format!("GET /1 HTTP/1.0\r\n{host}Connection: Keep-Alive\r\n\r\n"))
             .passes()
             .gets("connection: keep-alive"),
+        row("a fragment behind a good one", format!("GET /1 HTTP/1.1\r\n{host}\r\nGET /2#x HTTP/1.1\r\n{host}\r\n")).answers(&[200, 400]),
+        row("a fragment behind a body", format!("POST /1 HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabcGET /2#x HTTP/1.1\r\n{host}\r\n"))
+            .answers(&[200, 400]),
+        row("a bare line feed behind chunks", format!("POST /1 HTTP/1.1\r\n{host}{CHUNKED}\r\n3\r\n\n#\n\r\n0\r\n\r\nGET /2 HTTP/1.1\n{host}\r\n"))
+            .closes(&[200, 400]),
         row("an empty line before a request", format!("\r\nGET /1 HTTP/1.1\r\n{host}\r\n")).passes(),
         row("empty lines between requests", format!("GET /1 HTTP/1.1\r\n{host}\r\n\r\n\r\nGET /2 HTTP/1.1\r\n{host}\r\n"))
             .answers(&[200, 200]),
