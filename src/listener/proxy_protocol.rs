@@ -291,4 +291,34 @@ mod tests {
             assert_eq!(parse(other.as_bytes()), Ok(Parsed::Absent), "{other:?}");
         }
     }
+
+    /// Bytes that often are nearly a header.
+    fn nearly_a_header() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::*;
+        let line = "PROXY (TCP4|TCP6|UNKNOWN)[ -~]{0,90}(\r\n)?".prop_map(String::into_bytes);
+        let binary = (0x1f..0x24u8, any::<u8>(), 0..300u16, proptest::collection::vec(any::<u8>(), 0..300))
+            .prop_map(|(command, family, length, body)| {
+                let length = length.to_be_bytes();
+                [SIGNATURE_V2, &[command, family & 0x33], &length, &body].concat()
+            });
+        prop_oneof![line, binary, proptest::collection::vec(any::<u8>(), 0..64)]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn more_bytes_never_change_what_was_decided(bytes in nearly_a_header()) {
+            let mut decided: Option<Result<Parsed, HeaderError>> = None;
+            for length in 0..=bytes.len() {
+                let parsed = parse(&bytes[..length]);
+                if let Some(before) = decided {
+                    proptest::prop_assert_eq!(parsed, before);
+                } else if !matches!(parsed, Ok(Parsed::Undecided | Parsed::Partial)) {
+                    decided = Some(parsed);
+                }
+                if let Ok(Parsed::Whole { length: taken, .. }) = parsed {
+                    proptest::prop_assert!(taken <= length);
+                }
+            }
+        }
+    }
 }

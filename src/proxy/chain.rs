@@ -52,7 +52,7 @@ pub(super) fn extend(headers: &mut HeaderMap, hop: Hop<'_>, trusted: &TrustedPro
     set(headers, X_FORWARDED_PROTO, proto.or_else(|| Some(hop.proto.clone())));
     set(headers, X_FORWARDED_HOST, host.or(hop.host));
     set(headers, X_REAL_IP, told.real_ip.or_else(|| value(&client?.to_canonical().to_string())));
-    if single(headers, &X_FORWARDED_PORT).is_none_or(|port| port.parse::<u16>().is_err()) {
+    if single(headers, &X_FORWARDED_PORT).is_none_or(|port| !is_port(port)) {
         headers.remove(X_FORWARDED_PORT);
     }
     if !single(headers, &X_FORWARDED_PREFIX).is_some_and(is_prefix) {
@@ -199,6 +199,10 @@ fn is_address_byte(byte: u8) -> bool {
 
 fn is_host_list(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_address_byte)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 /// A path that cannot be taken for another server's.
@@ -411,6 +415,8 @@ mod tests {
         };
         check("x-forwarded-port", "8443", true);
         check("x-forwarded-port", "x", false);
+        check("x-forwarded-port", "+443", false);
+        check("x-forwarded-port", "0", false);
         check("x-forwarded-prefix", "/outer", true);
         check("x-forwarded-prefix", "//evil.example", false);
         check("x-forwarded-prefix", "outer", false);
@@ -441,5 +447,35 @@ mod tests {
         check("for=[::1]", None);
         check("for=a b", None);
         check("", None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_proxy_says_our_hop_is_the_last(
+            forwarded in "[ -~]{0,60}|(for=\\PC{0,9}[,;]? ?){0,4}",
+            addresses in "[ -~]{0,40}|([0-9a-f:.]{1,9}, ?){0,4}",
+            others in proptest::collection::vec("[ -~]{0,20}", 5),
+        ) {
+            let mut headers = HeaderMap::new();
+            let names = ["x-forwarded-proto", "x-forwarded-host", "x-real-ip", "x-forwarded-prefix", "x-forwarded-port"];
+            let told = [("forwarded", &forwarded), ("x-forwarded-for", &addresses)];
+            for (name, text) in told.into_iter().chain(names.into_iter().zip(&others)) {
+                if let Ok(value) = HeaderValue::try_from(text.as_str()) {
+                    headers.insert(name, value);
+                }
+            }
+            let element = HeaderValue::from_static("for=10.0.0.9;proto=http;host=\"here\"");
+            let peer = Some("10.0.0.9".parse().expect("ip"));
+            let host = Some(HeaderValue::from_static("here"));
+            let hop = Hop { peer, element: &element, proto: &HeaderValue::from_static("http"), host };
+            extend(&mut headers, hop, &trusted());
+            let elements = parse_forwarded(headers["forwarded"].to_str().expect("text")).expect("well formed");
+            let last = elements.last().expect("one");
+            let expected = [("for", "10.0.0.9"), ("proto", "http"), ("host", "here")];
+            proptest::prop_assert_eq!(last, &expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let list = headers["x-forwarded-for"].to_str().expect("text");
+            proptest::prop_assert_eq!(list.rsplit(", ").next(), Some("10.0.0.9"));
+            proptest::prop_assert!(headers["x-real-ip"].to_str().expect("text").parse::<IpAddr>().is_ok());
+        }
     }
 }

@@ -154,6 +154,25 @@ async fn broken_files_change_nothing_and_are_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_has_ended_is_spoken_of_until_a_new_one_is_there() {
+    let (authority, origin) = (Authority::new(), OriginServer::ok());
+    let run = Arc::new(Run::new("certificate-ended"));
+    let files = Files::of(&authority.issue_until(&["localhost"], 2001));
+    let bearward = Bearward::start(&run, &config(&origin, &files)).await;
+    let said = async |words: &str| {
+        eventually(words, SOON, async || run.everything().contains(words).then_some(())).await;
+    };
+    said("the certificate has expired and clients refuse it").await;
+    assert!(TlsWire::to(bearward.proxy(), &authority.client(&[&TLS13], None)).is_err());
+    let good = authority.issue(&["localhost"]);
+    files.write("tls.crt", &good.cert);
+    files.write("tls.key", &good.key);
+    said("changed TLS files are in use").await;
+    assert_eq!(shown(bearward.proxy(), &authority), leaf(&good));
+    assert!(warnings(&run).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_client_ca_holds_for_clients_that_come_again() {
     let (authority, one, other) = (Authority::new(), Authority::new(), Authority::new());
     let origin = OriginServer::ok();
