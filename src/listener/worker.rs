@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -165,12 +165,12 @@ fn begin(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, so
             open.serve(Entered { stream, protocol: Protocol::Auto, peer }, stop).await;
         });
     } else {
-        let entry = Rc::clone(entry);
+        let (entry, from) = (Rc::clone(entry), peer.address);
         tokio::task::spawn_local(async move {
             // Boxed: what only the beginning needs is not kept for the whole connection.
             match Box::pin(entry.admit(socket, peer, &stop)).await {
                 Ok(entered) => open.serve(entered, stop).await,
-                Err(refused) => open.refused(&refused),
+                Err(refused) => open.refused(from, &refused),
             }
         });
     }
@@ -194,9 +194,10 @@ impl Open {
         }
     }
 
-    fn refused(&self, refused: &Refused) {
-        tracing::debug!(%refused, "a connection ended before HTTP");
-        match refused {
+    fn refused(&self, peer: Option<IpAddr>, reason: &Refused) {
+        let peer = peer.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+        tracing::debug!(%reason, peer, "a connection ended before HTTP");
+        match reason {
             Refused::Tls(_) | Refused::TlsLate | Refused::Cleartext => {
                 self.worker.counters.refused_handshakes[self.listener].increment();
             }
