@@ -38,6 +38,7 @@ mod real_servers;
 mod store;
 mod store_faults;
 mod store_life;
+mod storm;
 mod tls_rig;
 mod trusted_proxies;
 mod try_it;
