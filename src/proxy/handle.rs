@@ -148,7 +148,7 @@ async fn once_more(
     identity: &Identity,
     route: &Route,
     client: &Rc<Client>,
-    answer: Answer,
+    mut answer: Answer,
     spare: &Spare,
     flow: Option<&Rc<Flow>>,
     generation: u64,
@@ -171,9 +171,12 @@ async fn once_more(
         None => Some(RequestBody::Empty),
         Some(flow) => flow.again(),
     };
+    // All requests of this moment wait together: none of them holds a place at the upstream meanwhile.
+    answer.lease.rest(answer.at);
     let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
     let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
     answer.lease.release(Instant::now());
+    unauthorized::room(route).await;
     route.counters.replayed.increment();
     let mut request = spare.request(body);
     request.headers_mut().insert(header::AUTHORIZATION, bearer);

@@ -54,6 +54,8 @@ struct Connection<B: Body + 'static> {
 pub struct Lease<B: Body + 'static> {
     connection: Option<Box<Connection<B>>>,
     pool: Rc<Pool<B>>,
+    /// Given back before its time, and no longer counted.
+    rests: bool,
 }
 
 /// A connection that has switched protocols. Counted as active until it is dropped.
@@ -138,7 +140,7 @@ where
 
     fn lease(self: &Rc<Self>, connection: Box<Connection<B>>) -> Lease<B> {
         self.active.set(self.active.get() + 1);
-        Lease { connection: Some(connection), pool: Rc::clone(self) }
+        Lease { connection: Some(connection), pool: Rc::clone(self), rests: false }
     }
 }
 
@@ -221,8 +223,24 @@ where
         self.connection.as_ref().is_some_and(|connection| !connection.ended && connection.sender.is_ready())
     }
 
+    /// Gives the connection back already, if the exchange on it is complete. What was read of the answer stays readable: for
+    /// an answer that waits for something else than the upstream.
+    pub fn rest(&mut self, now: Instant) {
+        if self.is_idle() {
+            self.put_back(now);
+            // One that found no place is closed.
+            self.connection = None;
+            self.rests = true;
+            self.pool.active.set(self.pool.active.get() - 1);
+        }
+    }
+
     /// Ends the lease: a connection that is idle again goes back, any other one is closed.
     pub fn release(mut self, now: Instant) {
+        self.put_back(now);
+    }
+
+    fn put_back(&mut self, now: Instant) {
         if !self.is_idle() || self.connection.as_ref().is_some_and(|connection| connection.retired) {
             return;
         }
@@ -273,6 +291,8 @@ fn settled<B>(
 
 impl<B: Body + 'static> Drop for Lease<B> {
     fn drop(&mut self) {
-        self.pool.active.set(self.pool.active.get() - 1);
+        if !self.rests {
+            self.pool.active.set(self.pool.active.get() - 1);
+        }
     }
 }

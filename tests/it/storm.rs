@@ -201,11 +201,11 @@ async fn case_55_an_api_that_refuses_every_token_causes_no_storm() {
     let bearward = Bearward::start(&run, &config).await;
     bearward.until_state("fresh", Duration::from_secs(10)).await;
     let load = Load::begin(bearward.proxy());
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     let met = load.end().await;
     let (posts, asked) = (idp.posts(), asked.load(Ordering::Relaxed));
     count(&format!(
-        "an API that refuses every token, for 15 s: {} requests of clients, {asked} sent on, answers {:?}, {posts} token requests \
+        "an API that refuses every token, for 9 s: {} requests of clients, {asked} sent on, answers {:?}, {posts} token requests \
          with the first",
         met.len(),
         tally(&met)
