@@ -44,9 +44,6 @@ pub struct Arguments {
     timeout: Duration,
 }
 
-/// For rounding.
-const HALF_SECOND: Duration = Duration::from_millis(500);
-
 /// One login.
 struct Login<'a> {
     credential: &'a CredentialConfig,
@@ -69,18 +66,12 @@ pub fn login(arguments: &Arguments) -> u8 {
         Ok((_, config)) => config,
         Err(_) => return exit::INVALID,
     };
-    super::run::start_logs(&config);
     let credential = match find(&config, &arguments.credential) {
         Ok(credential) => credential,
         Err(message) => return fail(exit::INVALID, &message),
     };
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(exit::FAILED, &format!("the runtime could not be started: {error}")),
-        };
-    match runtime.block_on(run(arguments, &config, credential)) {
-        Ok(generation) => {
+    match super::block_on(run(arguments, &config, credential)) {
+        Ok(Ok(generation)) => {
             let name = &credential.name;
             anstream::eprintln!(
                 "{name}: logged in. The refresh token is in the store (generation {generation}); a running bearward takes \
@@ -88,7 +79,8 @@ pub fn login(arguments: &Arguments) -> u8 {
             );
             exit::OK
         }
-        Err(failed) => fail(failed.code, &format!("{}: {}", credential.name, failed.message)),
+        Ok(Err(failed)) => fail(failed.code, &format!("{}: {}", credential.name, failed.message)),
+        Err(code) => code,
     }
 }
 
@@ -226,7 +218,7 @@ impl Login<'_> {
     }
 
     fn left(&self) -> Duration {
-        Duration::from_secs((self.deadline.saturating_duration_since(Instant::now()) + HALF_SECOND).as_secs())
+        rounded(self.deadline.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -242,6 +234,11 @@ impl Failed {
     fn of(failure: &Failure) -> Self {
         Self::run_time(failure.to_string())
     }
+}
+
+/// To whole seconds.
+fn rounded(left: Duration) -> Duration {
+    Duration::from_secs((left + Duration::from_millis(500)).as_secs())
 }
 
 /// Whether a browser could show itself: a terminal of a person, and on Linux a display.

@@ -12,9 +12,11 @@ pub mod check;
 mod live;
 pub mod login;
 pub mod refresh;
+pub mod revoke;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod store;
 pub mod try_it;
 
 /// Exit codes, the same for all commands.
@@ -65,6 +67,10 @@ enum Command {
     Refresh(refresh::Arguments),
     /// Obtains the first refresh token of a credential from a person, with a browser or another device
     Login(login::Arguments),
+    /// Ends a credential's tokens at the provider and takes them out of the store
+    Revoke(revoke::Arguments),
+    /// Lists, exports and imports the records of the store
+    Store(store::Arguments),
     /// Prints the JSON Schema of the configuration
     Schema,
     /// Prints shell completions
@@ -101,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments),
         Command::Refresh(arguments) => refresh::refresh(&arguments),
         Command::Login(arguments) => login::login(&arguments),
+        Command::Revoke(arguments) => revoke::revoke(&arguments),
+        Command::Store(arguments) => store::store(&arguments),
         Command::Schema => return schema::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -130,6 +138,16 @@ pub fn print_bytes(bytes: &[u8]) -> u8 {
         Ok(()) => exit::OK,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
         Err(_) => exit::FAILED,
+    }
+}
+
+/// Runs one command on a runtime of its own. The error is the exit code.
+fn block_on<T>(command: impl Future<Output = T>) -> Result<T, u8> {
+    // What a command has to say it says itself.
+    crate::telemetry::logs::init(tracing::Level::WARN, crate::telemetry::logs::Format::Text);
+    match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build() {
+        Ok(runtime) => Ok(runtime.block_on(command)),
+        Err(error) => Err(fail(exit::FAILED, &format!("the runtime could not be started: {error}"))),
     }
 }
 

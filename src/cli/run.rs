@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments) -> u8 {
         };
     let ready_json = arguments.ready_json;
     runtime.block_on(async move {
-        let app = match App::start(config, Clock::System).await {
+        let app = match Box::pin(App::start(config, Clock::System)).await {
             Ok(app) => app,
             Err(error) => return fail(error.exit_code(), &error.to_string()),
         };

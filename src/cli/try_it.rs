@@ -166,7 +166,7 @@ async fn start(arguments: &Arguments) -> Result<(Running, Addresses), TryError> 
     };
     let config = configuration(&variables, folder.path())?;
     write_second(&variables, folder.path())?;
-    let app = App::start(config, Clock::System).await?;
+    let app = Box::pin(App::start(config, Clock::System)).await?;
     let addresses = Addresses {
         proxy: app.listeners().first().map(|(_, address)| format!("http://{address}")).unwrap_or_default(),
         admin: app.admin_address().map(|address| format!("http://{address}")).unwrap_or_default(),

@@ -82,6 +82,9 @@ impl Task {
         let before = self.record.take();
         let other_refresh_token =
             before.as_ref().is_none_or(|before| before.refresh_token != record.refresh_token);
+        if !first && was_revoked(&record) && self.held.take().is_some() {
+            tracing::warn!(credential = %self.config.name, "the tokens were revoked: nothing is served until a login");
+        }
         let news = self.adopt_access_token(&record, first);
         if other_refresh_token || matches!(record.state, RecordState::Idle) {
             self.doubt = None;
@@ -368,6 +371,11 @@ pub(super) fn standing_mark(record: &Record) -> Option<&InFlight> {
         (RecordState::InFlight(mark), Some(token)) if hash(token) == mark.rt_hash => Some(mark),
         _ => None,
     }
+}
+
+/// A record without any token that once had one: somebody took both out.
+fn was_revoked(record: &Record) -> bool {
+    record.refresh_token.is_none() && record.access_token.is_none() && record.generation > 0
 }
 
 /// The hash by which a mark names a refresh token.

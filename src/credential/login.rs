@@ -93,6 +93,17 @@ impl<'a> Installation<'a> {
         .await
     }
 
+    /// Makes a record of another store the one that is kept.
+    pub async fn record(&self, from: &Record) -> Result<u64, InstallError> {
+        self.begin_family("a record was imported", |record| {
+            let seeds = from.seeds_seen.iter().filter(|seed| !record.seeds_seen.contains(seed));
+            let seeds_seen = record.seeds_seen.iter().chain(seeds).cloned().collect();
+            let generation = record.generation.max(from.generation);
+            *record = Record { seeds_seen, generation, version: record.version, ..from.clone() };
+        })
+        .await
+    }
+
     /// Takes both tokens out of the record: the credential waits for a login.
     pub async fn clear(&self) -> Result<u64, InstallError> {
         self.begin_family("its tokens were revoked", |record| {
@@ -117,8 +128,8 @@ impl<'a> Installation<'a> {
         {
             record.seeds_seen.push(seed.fingerprint().to_hex());
         }
-        change(&mut record);
         record.state = RecordState::Idle;
+        change(&mut record);
         record.generation += 1;
         if aside.is_some() || had_tokens {
             self.store.set_aside(&self.lease, &self.config.name, aside.unwrap_or(why)).await?;

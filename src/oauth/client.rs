@@ -202,7 +202,7 @@ impl OAuthClient {
     /// The provider's metadata, where an issuer is configured.
     pub(super) async fn metadata(&self, now: UnixTime) -> Result<Metadata, Failure> {
         let EndpointSource::Issuer(issuer) = &self.config.endpoint else {
-            return Err(unreachable_endpoint().err().expect("it is always an error"));
+            return Err(unreachable_endpoint().expect_err("it is always an error"));
         };
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         let deadline = Instant::now() + self.config.request_timeout;

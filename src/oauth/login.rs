@@ -295,7 +295,7 @@ pub fn check_url(url: &Url) -> Result<(), String> {
 fn random() -> Secret {
     let mut bytes = zeroize::Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(&mut *bytes).expect("the operating system has randomness");
-    Secret::new(URL_SAFE_NO_PAD.encode(&*bytes))
+    Secret::new(URL_SAFE_NO_PAD.encode(*bytes))
 }
 
 /// `S256` (RFC 7636 4.2).

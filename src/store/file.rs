@@ -10,6 +10,7 @@
 
 mod codec;
 mod directory;
+pub mod export;
 mod fault;
 mod ground;
 mod lock;

@@ -19,6 +19,7 @@ mod lifecycle_store;
 mod lifecycle_time;
 mod listener_certificates;
 mod listener_tls;
+mod login;
 mod oauth;
 mod proxy_messages;
 mod proxy_protocol;

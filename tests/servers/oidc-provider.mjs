@@ -4,7 +4,8 @@
 // usage: node oidc-provider.mjs '{"access_token_ttl": 4, "clients": [{"id": "…", "auth": "…", "secret": "…", "jwks": {…}}]}'
 //
 // Prints one JSON line when ready and ends when its standard input ends. The first refresh token of each client
-// is issued through the provider's own models. What was counted and issued can be read at /_state.
+// is issued through the provider's own models. What was counted and issued can be read at /_state. With
+// "interactive": true a person logs in: clients may use the code flow on loopback and the device flow.
 
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -13,6 +14,8 @@ import { Provider } from 'oidc-provider';
 const options = JSON.parse(process.argv[2] ?? '{}');
 const accessTokenTtl = options.access_token_ttl ?? 4;
 const scope = 'openid offline_access';
+
+const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code';
 
 const state = { token_posts: 0, posts_by_refresh_token: {}, errors: [], resource: { ok: 0, refused: 0 }, issued: [] };
 const fingerprint = (text) => createHash('sha256').update(text).digest('hex');
@@ -23,9 +26,11 @@ function clientMetadata({ id, auth, secret, jwks }) {
     client_secret: secret,
     jwks,
     token_endpoint_auth_method: auth,
-    grant_types: ['authorization_code', 'refresh_token'],
+    grant_types: ['authorization_code', 'refresh_token', ...(options.interactive ? [deviceGrant] : [])],
     response_types: ['code'],
-    redirect_uris: ['https://client.example/callback'],
+    ...(options.interactive
+      ? { application_type: 'native', redirect_uris: ['http://127.0.0.1/callback'] }
+      : { redirect_uris: ['https://client.example/callback'] }),
     scope,
   };
 }
@@ -45,7 +50,12 @@ function newProvider(issuer) {
     issueRefreshToken: async () => true,
     ttl: { AccessToken: accessTokenTtl, RefreshToken: 3600, Grant: 3600, IdToken: 60 },
     findAccount: async (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
-    features: { devInteractions: { enabled: false } },
+    pkce: { required: () => true },
+    features: {
+      devInteractions: { enabled: options.interactive ?? false },
+      deviceFlow: { enabled: options.interactive ?? false },
+      revocation: { enabled: true, allowedPolicy: async () => true },
+    },
   });
   provider.use(countTokenRequests);
   return provider;

@@ -59,7 +59,7 @@ fn show(device: &DeviceAuthorization, left: Duration) {
     if let Some(code) = qr_code(address) {
         anstream::eprintln!("{code}");
     }
-    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    let left = humantime::format_duration(super::rounded(left));
     anstream::eprintln!(
         "On any device, open\n\n  {}\n\nand enter the code\n\n  {}\n\nWaiting for the login, until {left} from now.",
         device.verification_uri,

