@@ -57,8 +57,8 @@ pub struct OAuthConfig {
     pub resource: Vec<String>,
     /// `parameters`: extra form parameters of every token request.
     pub parameters: BTreeMap<String, String>,
-    /// `login`.
-    pub login: login::LoginConfig,
+    /// `login`. Boxed: only a person's commands look at it.
+    pub login: Box<login::LoginConfig>,
     /// `tls` of the credential.
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (credential, else global).

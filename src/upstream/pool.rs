@@ -280,6 +280,7 @@ where
     }
 }
 
+#[allow(clippy::result_large_err, reason = "it is moved once, into a result of the same size")]
 fn settled<B>(
     outcome: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>,
 ) -> Result<Response<Incoming>, SendError<B>> {

@@ -88,7 +88,7 @@ impl World {
                 resource: Vec::new(),
                 parameters: Default::default(),
                 tls: TlsClientConfig::default(),
-                login: bearward::oauth::login::LoginConfig::default(),
+                login: Box::default(),
                 outbound_proxy: None,
                 connect_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(30),

@@ -148,7 +148,7 @@ fn oauth(
         audience: block.audience.as_ref().map(|audience| audience.value.0.clone()),
         resource: client::texts(block.resource.as_ref()),
         parameters,
-        login,
+        login: Box::new(login),
         tls: tls?,
         outbound_proxy: own_proxy.or_else(|| proxy.cloned()),
         connect_timeout: CONNECT_TIMEOUT,

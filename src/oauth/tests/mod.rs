@@ -213,7 +213,7 @@ fn config(token_endpoint: url::Url) -> OAuthConfig {
         resource: Vec::new(),
         parameters: BTreeMap::new(),
         tls: TlsClientConfig::default(),
-        login: crate::oauth::login::LoginConfig::default(),
+        login: Box::default(),
         outbound_proxy: None,
         connect_timeout: Duration::from_secs(2),
         request_timeout: Duration::from_secs(5),
