@@ -35,6 +35,7 @@ mod raw_fields;
 mod raw_framing;
 mod raw_rig;
 mod raw_targets;
+mod real_clients;
 mod real_servers;
 mod store;
 mod store_faults;

@@ -24,11 +24,14 @@ impl Server {
         Self::start(run, &node(), "oidc-provider.mjs", options).await
     }
 
+    /// An upstream on Node.js with npm `ws`: echo, WebSockets, server-sent events.
+    pub(crate) async fn upstream(run: &Run) -> Self {
+        Self::start(run, &node(), "upstream.mjs", &Value::Null).await
+    }
+
     /// PyPI `django-oauth-toolkit`.
     pub(crate) async fn django_oauth_toolkit(run: &Run, options: &Value) -> Self {
-        let python = servers().join("venv/bin/python");
-        assert!(python.exists(), "Python packages are not installed under tests/servers: run ./test");
-        Self::start(run, &python, "django_oauth_toolkit_server.py", options).await
+        Self::start(run, &python(), "django_oauth_toolkit_server.py", options).await
     }
 
     async fn start(run: &Run, interpreter: &Path, script: &str, options: &Value) -> Self {
@@ -100,6 +103,14 @@ pub(crate) fn node() -> PathBuf {
     node.expect("npm packages are not installed under tests/servers: run ./test")
 }
 
-fn servers() -> PathBuf {
+/// Python with the packages as locked.
+pub(crate) fn python() -> PathBuf {
+    let python = servers().join("venv/bin/python");
+    assert!(python.exists(), "Python packages are not installed under tests/servers: run ./test");
+    python
+}
+
+/// Where the servers and clients of other languages are.
+pub(crate) fn servers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers")
 }
