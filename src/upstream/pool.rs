@@ -22,7 +22,7 @@ use super::{Connector, DialError, Transport};
 
 /// How long an idle connection is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
-/// How many idle connections are kept.
+/// How many idle connections are kept; more only where as many were in use a moment ago.
 const MAX_IDLE: usize = 64;
 
 /// Connections to one upstream. Not shared between threads.
@@ -31,6 +31,10 @@ pub struct Pool<B: Body + 'static> {
     connector: Connector,
     idle: RefCell<Vec<Idle<B>>>,
     active: Cell<usize>,
+    /// The most that were active since the last sweep.
+    peak: Cell<usize>,
+    /// The same between the sweep before and that one.
+    earlier_peak: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -87,7 +91,13 @@ where
 {
     /// An empty pool.
     pub fn new(connector: Connector) -> Rc<Self> {
-        Rc::new(Self { connector, idle: RefCell::new(Vec::new()), active: Cell::new(0) })
+        Rc::new(Self {
+            connector,
+            idle: RefCell::new(Vec::new()),
+            active: Cell::new(0),
+            peak: Cell::new(0),
+            earlier_peak: Cell::new(0),
+        })
     }
 
     /// How to reach the upstream.
@@ -136,10 +146,22 @@ where
         self.idle.borrow_mut().retain_mut(|entry| {
             now.saturating_duration_since(entry.since) < IDLE_LIMIT && !entry.connection.drive(&mut cx)
         });
+        self.earlier_peak.set(self.peak.replace(self.active.get()));
+        let mut idle = self.idle.borrow_mut();
+        let surplus = idle.len().saturating_sub(self.max_idle());
+        // The first have been idle for longest.
+        idle.drain(..surplus);
+    }
+
+    /// A burst of requests comes again in a moment: connections that it needs are not closed between its waves.
+    fn max_idle(&self) -> usize {
+        MAX_IDLE.max(self.peak.get()).max(self.earlier_peak.get())
     }
 
     fn lease(self: &Rc<Self>, connection: Box<Connection<B>>) -> Lease<B> {
-        self.active.set(self.active.get() + 1);
+        let active = self.active.get() + 1;
+        self.active.set(active);
+        self.peak.set(self.peak.get().max(active));
         Lease { connection: Some(connection), pool: Rc::clone(self), rests: false }
     }
 }
@@ -245,7 +267,7 @@ where
             return;
         }
         let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() < MAX_IDLE
+        if idle.len() < self.pool.max_idle()
             && let Some(connection) = self.connection.take()
         {
             idle.push(Idle { connection, since: now });

@@ -324,3 +324,28 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
     runtime.block_on(plane.drain(std::time::Duration::from_secs(1)));
     assert!(!path.exists());
 }
+
+#[test]
+fn a_burst_keeps_its_connections_for_the_next_wave_and_not_much_longer() {
+    let origin = OriginServer::scripted(|stream, _| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let rig = Rig::to(&origin);
+    let mut wires: Vec<_> = (0..100).map(|_| rig.connect()).collect();
+    for _ in 0..2 {
+        for wire in &mut wires {
+            wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        }
+        for wire in &mut wires {
+            assert_eq!(status(&wire.answer()), 200);
+        }
+    }
+    let opened = origin.connections();
+    assert!((65..=110).contains(&opened), "{opened} connections for 100 requests at a time");
+    let begun = tokio::time::Instant::now();
+    while rig.plane.snapshot().upstream_connections.idle != 64 {
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", rig.plane.snapshot().upstream_connections);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
