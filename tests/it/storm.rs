@@ -159,6 +159,7 @@ async fn everything_is_revoked_right_after_a_refresh_and_no_client_notices() {
 }
 
 /// An API that refuses every token: how often it was asked.
+#[allow(clippy::disallowed_methods, reason = "a test server, ended with its runtime")]
 async fn refusing() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");

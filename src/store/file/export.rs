@@ -69,8 +69,11 @@ mod tests {
     #[tokio::test]
     async fn records_come_back_whole_and_only_with_the_key() {
         let name = |text: &str| Name::try_new(text).expect("name");
-        let record =
-            |token: &str| Record { refresh_token: Some(token.into()), ..Record::new(Identity::default()) };
+        let record = |token: &str| Record {
+            version: 1,
+            refresh_token: Some(token.into()),
+            ..Record::new(Identity::default())
+        };
         let records = [(name("a"), record("first-token")), (name("b"), record("second-token"))];
         let text = seal(&records, &key("a pass phrase of the export")).await.expect("sealed");
         let text = String::from_utf8(text).expect("text");
