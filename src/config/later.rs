@@ -20,29 +20,6 @@ const VALUES: &[(&str, &[&str])] = &[
     ("client authentication method", &["tls_client_auth", "self_signed_tls_client_auth"]),
     ("store kind", &["etcd", "kubernetes", "redis"]),
     ("protocol", &["h2", "h2c"]),
-    (
-        "preset",
-        &[
-            "okta",
-            "auth0",
-            "entra",
-            "google",
-            "keycloak",
-            "salesforce",
-            "ping",
-            "cognito",
-            "github",
-            "gitlab",
-            "atlassian",
-            "slack",
-            "xero",
-            "quickbooks",
-            "hubspot",
-            "zoho",
-            "zitadel",
-            "hydra",
-        ],
-    ),
 ];
 
 /// Whether the contract has this key in this block.

@@ -198,4 +198,6 @@ fn environment(name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+mod preset_tests;
+#[cfg(test)]
 mod tests;

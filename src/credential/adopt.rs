@@ -262,9 +262,11 @@ impl Task {
         match self.config.rotation {
             RotationMode::SingleUse => true,
             RotationMode::Reusable => false,
-            RotationMode::Auto => {
-                record.observed.rotates.or(self.config.oauth.preset.rotates).unwrap_or(true)
-            }
+            RotationMode::Auto => match (self.config.oauth.preset.rotates, record.observed.rotates) {
+                // A provider that is known to rotate may repeat the same one for a while.
+                (Some(true), _) => true,
+                (known, observed) => observed.or(known).unwrap_or(true),
+            },
         }
     }
 

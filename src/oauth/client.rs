@@ -170,8 +170,8 @@ impl OAuthClient {
             }
             EndpointSource::None => unreachable_endpoint()?,
         };
-        let audience = config.preset.assertion_audience.or(issuer.as_deref()).unwrap_or(url.as_str());
-        let facts = Facts { client_id: &config.client_id, audience, now };
+        let audience = config.preset.assertion_audience(&url, issuer.as_deref());
+        let facts = Facts { client_id: &config.client_id, audience: &audience, now };
         let mut draft = Draft::default();
         match request {
             TokenRequest::Refresh { token, .. } => grant::refresh(config, token, &mut draft),
@@ -222,9 +222,8 @@ impl OAuthClient {
             EndpointSource::Url(url) => (url.clone(), None),
             _ => self.metadata(now).await.map(|found| (found.token_endpoint, Some(found.issuer)))?,
         };
-        let audience =
-            self.config.preset.assertion_audience.or(issuer.as_deref()).unwrap_or(token_endpoint.as_str());
-        let facts = Facts { client_id: &self.config.client_id, audience, now };
+        let audience = self.config.preset.assertion_audience(&token_endpoint, issuer.as_deref());
+        let facts = Facts { client_id: &self.config.client_id, audience: &audience, now };
         client_auth::apply(&self.config.client_auth, &self.client_key, &facts, &mut draft)
             .await
             .map_err(|error| unprepared(&error))?;

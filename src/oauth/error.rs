@@ -138,14 +138,14 @@ impl Judge<'_> {
             return self.redirect(answer);
         }
         match body {
-            Body::Fields(fields) if fields.error_code().is_some() => self.oauth_error(answer, fields),
+            Body::Fields(fields) if self.code_of(fields).is_some() => self.oauth_error(answer, fields),
             _ => self.bare(answer, body),
         }
     }
 
     /// Judges an answer with an OAuth `error`, whatever its status (some providers report errors as 200).
     pub(super) fn oauth_error(&self, answer: &Answer, fields: &Fields) -> Failure {
-        let code = self.scrubber.code(fields.error_code().unwrap_or("unknown_error"));
+        let code = self.scrubber.code(self.code_of(fields).unwrap_or("unknown_error"));
         let description = fields.error_description().and_then(|text| self.scrubber.description(text));
         let class = self.class_of(answer, &code);
         let said = match &description {
@@ -158,10 +158,20 @@ impl Judge<'_> {
         Failure { description, ..self.failure(answer, class, &code, message) }
     }
 
+    /// The `error`, or what the provider writes in its place.
+    fn code_of<'f>(&self, fields: &'f Fields) -> Option<&'f str> {
+        fields.error_code().or_else(|| fields.text(self.preset.error_field?))
+    }
+
     fn class_of(&self, answer: &Answer, code: &str) -> FailureClass {
         let status = answer.status;
         if status.is_server_error() || is_retryable_4xx(status) {
             return self.class_of_status(answer);
+        }
+        match self.preset.class_of(code) {
+            Some(FailureClass::GrantDead) if self.stake == Stake::OwnGrant => {}
+            Some(class) => return class,
+            None => {}
         }
         match code {
             "temporarily_unavailable"

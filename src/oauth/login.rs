@@ -36,8 +36,24 @@ pub struct LoginConfig {
     pub revocation_endpoint: Option<Url>,
     /// `redirect_uri`, as it is registered; `None`: a free port of the loopback interface.
     pub redirect_uri: Option<Url>,
+    /// Any of these in the scope brings a refresh token; the first is added where none is there.
+    pub offline_scope: Vec<String>,
     /// `parameters` of the authorization request.
     pub parameters: BTreeMap<String, String>,
+}
+
+impl LoginConfig {
+    /// The scope of a login: the configured one with what brings a refresh token.
+    fn scope(&self, configured: Option<&str>) -> Option<String> {
+        let scope = configured.unwrap_or_default();
+        let has = |word: &String| scope.split_whitespace().any(|known| known == word);
+        match self.offline_scope.first() {
+            Some(first) if !self.offline_scope.iter().any(has) => {
+                Some([scope, first].join(" ").trim().to_owned())
+            }
+            _ => configured.map(str::to_owned),
+        }
+    }
 }
 
 impl fmt::Debug for LoginConfig {
@@ -126,7 +142,8 @@ impl Authorization {
         let mut url = endpoints.authorization.clone()?;
         let own = config.login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut parameters: BTreeMap<&str, &str> = own.collect();
-        if let Some(scope) = &config.scope {
+        let scope = config.login.scope(config.scope.as_deref());
+        if let Some(scope) = &scope {
             parameters.insert("scope", scope);
             let has = |word| scope.split_whitespace().any(|known| known == word);
             if has("openid") && has("offline_access") {
@@ -233,6 +250,9 @@ impl OAuthClient {
     ) -> Result<DeviceAuthorization, Failure> {
         let mut draft = Draft::default();
         super::grant::ask(self.config(), &mut draft);
+        if let Some(scope) = self.config().login.scope(self.config().scope.as_deref()) {
+            draft.form.set("scope", &scope);
+        }
         let Body::Fields(mut fields) = self.post(endpoint, draft, now).await? else {
             return Err(unusable(endpoint, "its answer is no JSON object"));
         };

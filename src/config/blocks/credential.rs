@@ -7,6 +7,7 @@ use crate::config::read::{At, Named, OneOrMany};
 use crate::config::secrets::FileRef;
 use crate::config::values::{Fraction, Loose, NonEmpty, Positive};
 use crate::credential::RotationMode;
+use crate::oauth::preset::Thumbprint;
 use crate::oauth::{Algorithm, BasicEncoding, ClientIdParam, Preset};
 use crate::origin::Origin;
 use crate::secret::SecretSource;
@@ -57,13 +58,6 @@ choice! { RotationMode = "rotation mode" {
     Self::Auto => "auto", Self::SingleUse => "single_use", Self::Reusable => "reusable",
 } }
 
-/// `x5t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Thumbprint {
-    Sha1,
-    Sha256,
-}
-
 choice! { Thumbprint = "thumbprint" { Self::Sha1 => "sha1", Self::Sha256 => "sha256" } }
 
 impl crate::config::read::Parse for &'static Preset {
@@ -83,9 +77,9 @@ impl crate::config::read::Parse for &'static Preset {
 block! {
     /// A token that is kept fresh, and where it may be sent.
     struct Credential = "credential" {
-        /// What is known of the provider: `generic` or `oci` (Oracle identity domains). Every part of it can be overridden.
+        /// What is known of the provider: `generic`, or the name of one of [these](providers/README.md). Every part of it can be overridden.
         default("generic") preset: &'static Preset;
-        /// The provider's token endpoint. Either this or `issuer`.
+        /// The provider's token endpoint. Either this or `issuer`; neither where the preset knows its provider's only one.
         optional token_endpoint: HttpUrl;
         /// The provider's issuer: the token endpoint is discovered (RFC 8414, OpenID Connect).
         optional issuer: HttpUrl;
@@ -137,7 +131,9 @@ block! {
         optional revocation_endpoint: HttpUrl;
         /// The redirect URI as it is registered. Without it, `http://127.0.0.1:PORT/callback` on a free port.
         optional redirect_uri: HttpUrl;
-        /// Further parameters of the authorization request, such as `access_type: offline`.
+        /// The word that is added to a login's `scope` so that a refresh token comes; the preset's unless given, and none if it is empty.
+        optional offline_scope: String;
+        /// Further parameters of the authorization request, such as `access_type: offline`. The preset's are sent besides.
         optional parameters: Named<String>;
     }
 }
@@ -147,7 +143,7 @@ block! {
     struct Client = "client" {
         /// The client identifier.
         required id: NonEmpty;
-        /// `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`. Without it, `client_secret_basic` where there is a secret and `private_key_jwt` where there is a key or an assertion.
+        /// `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`. Without it, `client_secret_basic` (or what the preset says) where there is a secret and `private_key_jwt` where there is a key or an assertion.
         optional auth: AuthName;
         /// The client secret.
         optional secret: SecretSource;
@@ -157,13 +153,13 @@ block! {
         optional client_id_param: ClientIdParam;
         /// The PEM private key that signs assertions.
         optional key: SecretSource;
-        /// The algorithm of `key`; `RS256` unless given.
+        /// The algorithm of `key`; the preset's unless given, which is `RS256` for most.
         optional alg: Algorithm;
         /// The `kid` of the assertion's header.
         optional kid: NonEmpty;
         /// The PEM certificate that `x5t` is computed from.
         optional certificate: FileRef;
-        /// The thumbprint of `certificate` in the assertion's header: `sha1` (`x5t`) or `sha256` (`x5t#S256`), or both in a list.
+        /// The thumbprint of `certificate` in the assertion's header: `sha1` (`x5t`) or `sha256` (`x5t#S256`), or both in a list; the preset's unless given.
         optional x5t: OneOrMany<Thumbprint>;
         /// The `aud` of assertions, a text or a list. Without it, the issuer if known, else the token endpoint.
         optional audience: OneOrMany<NonEmpty>;
@@ -219,16 +215,16 @@ block! {
         optional at: Fraction;
         /// The `scope` of refresh requests; without it none is sent.
         optional scope: NonEmpty;
-        /// The least time between two token requests.
-        default("5s") min_interval: Positive;
+        /// The least time between two token requests; the preset's unless given, which is `5s` for most.
+        optional min_interval: Positive;
     }
 }
 
 block! {
     /// Lifetimes that answers do not tell.
     struct Lifetime = "lifetime" {
-        /// Of an access token whose answer has no `expires_in`.
-        default("10m") default: Positive;
+        /// Of an access token whose answer has no `expires_in`; the preset's unless given, which is `10m` for most.
+        optional default: Positive;
         /// Of a refresh token; the preset's unless given.
         optional refresh_token: Positive;
     }

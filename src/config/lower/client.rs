@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::secret;
-use crate::config::blocks::credential::{AuthName, Client, Credential, Thumbprint, UserAssertionBlock};
+use crate::config::blocks::credential::{AuthName, Client, Credential, UserAssertionBlock};
 use crate::config::context::Cx;
 use crate::config::read::{At, Named, OneOrMany};
 use crate::config::source::Span;
 use crate::config::values::{NonEmpty, Positive};
 use crate::names::Name;
 use crate::oauth::client_auth::AssertionClaims;
+use crate::oauth::preset::{self, Preset, SecretAuth, Thumbprint};
 use crate::oauth::{
     Algorithm, Assertion, ClientAuth, ClientIdParam, EndpointSource, Grant, KeyId, OAuthClient, OAuthConfig,
     SetupError, SigningKey, UserAssertion,
@@ -34,21 +35,30 @@ pub(super) fn client(
         }
         return None;
     };
-    let auth = method(client, cx);
+    let preset = preset(block);
+    let auth = method(client, preset, cx);
     let id = client.value.id.as_ref().map(|id| id.value.0.clone());
-    let auth = auth.and_then(|auth| self::auth(auth, &client.value, client.span, cx));
+    let auth = auth.and_then(|auth| self::auth(auth, &client.value, preset, client.span, cx));
     Some((id?, auth?))
 }
 
+/// The preset that decides what is left out.
+fn preset(block: &Credential) -> &'static Preset {
+    block.preset.as_ref().map_or(&preset::GENERIC, |preset| preset.value)
+}
+
 /// The method that is meant.
-fn method(client: &At<Client>, cx: &mut Cx<'_>) -> Option<At<AuthName>> {
+fn method(client: &At<Client>, preset: &Preset, cx: &mut Cx<'_>) -> Option<At<AuthName>> {
     let block = &client.value;
     if let Some(auth) = &block.auth {
         return Some(auth.clone());
     }
     let implied = |value, span| Some(At { value, span });
     match (&block.secret, &block.key, &block.assertion) {
-        (Some(secret), None, None) => implied(AuthName::Basic, secret.span),
+        (Some(secret), None, None) => match preset.secret_auth {
+            SecretAuth::Post if block.basic_encoding.is_none() => implied(AuthName::Post, secret.span),
+            _ => implied(AuthName::Basic, secret.span),
+        },
         (None, Some(key), None) => implied(AuthName::PrivateKeyJwt, key.span),
         (None, None, Some(assertion)) => implied(AuthName::PrivateKeyJwt, assertion.span),
         (None, None, None) => {
@@ -163,7 +173,13 @@ fn refuse_unused(method: &At<AuthName>, block: &Client, pair: bool, cx: &mut Cx<
     good
 }
 
-fn auth(method: At<AuthName>, block: &Client, place: Span, cx: &mut Cx<'_>) -> Option<ClientAuth> {
+fn auth(
+    method: At<AuthName>,
+    block: &Client,
+    preset: &Preset,
+    place: Span,
+    cx: &mut Cx<'_>,
+) -> Option<ClientAuth> {
     let param = block.client_id_param.as_ref();
     let pair = param.is_some_and(|param| param.value == ClientIdParam::Base64Pair);
     if !refuse_unused(&method, block, pair, cx) {
@@ -180,13 +196,13 @@ fn auth(method: At<AuthName>, block: &Client, place: Span, cx: &mut Cx<'_>) -> O
         AuthName::None => Some(ClientAuth::None),
         AuthName::Basic => Some(ClientAuth::Basic {
             secret: secret?,
-            encoding: block.basic_encoding.as_ref().map(|encoding| encoding.value).unwrap_or_default(),
+            encoding: block.basic_encoding.as_ref().map_or(preset.basic_encoding, |encoding| encoding.value),
         }),
         AuthName::Post => Some(ClientAuth::Post { secret: secret? }),
         AuthName::SecretJwt => {
             Some(ClientAuth::SecretJwt { secret: secret?, claims: client_claims(block), client_id_param })
         }
-        AuthName::PrivateKeyJwt => private_key_jwt(&method, block, client_id_param, secret, cx),
+        AuthName::PrivateKeyJwt => private_key_jwt(&method, block, preset, client_id_param, secret, cx),
     }
 }
 
@@ -205,6 +221,7 @@ fn secret(method: &At<AuthName>, block: &Client, place: Span, cx: &mut Cx<'_>) -
 fn private_key_jwt(
     method: &At<AuthName>,
     block: &Client,
+    preset: &Preset,
     client_id_param: ClientIdParam,
     secret: Option<SecretSource>,
     cx: &mut Cx<'_>,
@@ -230,8 +247,9 @@ fn private_key_jwt(
             if !secret::check(key, "the private key", cx) {
                 return None;
             }
-            let key_id = key_id(block.kid.as_ref(), block.certificate.as_ref(), block.x5t.as_ref(), cx)?;
-            let algorithm = block.alg.as_ref().map(|alg| alg.value).unwrap_or_default();
+            let key_id =
+                key_id(preset, block.kid.as_ref(), block.certificate.as_ref(), block.x5t.as_ref(), cx)?;
+            let algorithm = block.alg.as_ref().map_or(preset.algorithm, |alg| alg.value);
             let key = SigningKey { source: key.value.clone(), algorithm, key_id };
             let assertion = Assertion { key, claims: client_claims(block) };
             Some(ClientAuth::PrivateKeyJwt { assertion, client_id_param, secret })
@@ -245,6 +263,7 @@ fn readable_file(path: &std::path::Path, span: Span, what: &str, cx: &mut Cx<'_>
 }
 
 fn key_id(
+    preset: &Preset,
     kid: Option<&At<NonEmpty>>,
     certificate: Option<&At<crate::config::secrets::FileRef>>,
     x5t: Option<&At<OneOrMany<Thumbprint>>>,
@@ -255,12 +274,12 @@ fn key_id(
             cx.error(x5t.span, "`x5t` needs `certificate`").hint("write `certificate: {file: PATH}`");
             return None;
         }
-        (Some(certificate), None) => {
+        (Some(certificate), None) if preset.thumbprint.is_none() => {
             cx.error(certificate.span, "`certificate` has no effect without `x5t`")
                 .hint("say `x5t: sha1` or `x5t: sha256`, as the provider wants it");
             return None;
         }
-        (Some(certificate), Some(_)) => {
+        (Some(certificate), _) => {
             if std::fs::File::open(&certificate.value.0).is_err() {
                 cx.error(certificate.span, format!("cannot read {}", certificate.value.0.display()));
                 return None;
@@ -268,7 +287,10 @@ fn key_id(
         }
         (None, None) => {}
     }
-    let has = |wanted| x5t.is_some_and(|x5t| x5t.value.items.iter().any(|item| item.value == wanted));
+    let has = |wanted| match x5t {
+        Some(x5t) => x5t.value.items.iter().any(|item| item.value == wanted),
+        None => certificate.is_some() && preset.thumbprint == Some(wanted),
+    };
     Some(KeyId {
         kid: kid.map(|kid| kid.value.0.clone()),
         certificate: certificate.map(|certificate| certificate.value.0.clone()),
@@ -329,8 +351,9 @@ pub(super) fn user_assertion(
             .hint("write `key: {file: PATH}`");
     }
     let key = key.filter(|key| secret::check(key, "the private key", cx));
-    let key_id = key_id(block.kid.as_ref(), block.certificate.as_ref(), block.x5t.as_ref(), cx)?;
-    let algorithm: Algorithm = block.alg.as_ref().map(|alg| alg.value).unwrap_or_default();
+    let preset = preset(credential);
+    let key_id = key_id(preset, block.kid.as_ref(), block.certificate.as_ref(), block.x5t.as_ref(), cx)?;
+    let algorithm: Algorithm = block.alg.as_ref().map_or(preset.algorithm, |alg| alg.value);
     Some(UserAssertion::Minted {
         subject: block.sub.as_ref()?.value.0.clone(),
         assertion: Assertion {

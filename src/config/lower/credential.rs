@@ -75,14 +75,12 @@ fn credential(
             .and_then(|rotation| rotation.grace.as_ref())
             .map_or(preset.grace, |grace| grace.value),
         refresh_at_ppm: refresh.and_then(|refresh| refresh.at.as_ref()).map(|at| at.value.0),
-        min_interval: match refresh {
-            Some(refresh) => refresh.min_interval.as_ref()?.value.0,
-            None => Duration::from_secs(5),
-        },
-        default_lifetime: match lifetime {
-            Some(lifetime) => lifetime.default.as_ref()?.value.0,
-            None => Duration::from_secs(600),
-        },
+        min_interval: refresh
+            .and_then(|refresh| refresh.min_interval.as_ref())
+            .map_or(preset.min_interval, |least| least.value.0),
+        default_lifetime: lifetime
+            .and_then(|lifetime| lifetime.default.as_ref())
+            .map_or(preset.default_lifetime, |told| told.value.0),
         refresh_token_lifetime: lifetime
             .and_then(|lifetime| lifetime.refresh_token.as_ref())
             .map(|lifetime| lifetime.value.0)
@@ -130,7 +128,7 @@ fn oauth(
         None => Some(TlsClientConfig::default()),
     };
     let parameters = parameters(block, cx);
-    let login = super::login::login(block, cx);
+    let login = super::login::login(block, endpoint.as_ref(), cx);
     let (client_id, client_auth) = client?;
     let own_proxy = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let config = OAuthConfig {
@@ -216,6 +214,9 @@ fn endpoint(
             encrypted(url, "issuer", cx).then(|| EndpointSource::Issuer(url.value.0.clone()))
         }
         (None, None) => {
+            if let Some(url) = block.preset.as_ref().and_then(|preset| preset.value.token_endpoint()) {
+                return Some(EndpointSource::Url(url));
+            }
             if !cx.reported_in(block.place) {
                 cx.error(key, format!("the credential `{name}` has neither `token_endpoint` nor `issuer`"))
                     .hint("`token_endpoint: https://…` is where its tokens come from; `issuer: https://…` discovers it");

@@ -1,9 +1,11 @@
 //! `login` of a credential.
 
 use super::credential::encrypted;
-use crate::config::blocks::credential::Credential;
+use crate::config::blocks::credential::{Credential, Login};
 use crate::config::context::Cx;
+use crate::oauth::EndpointSource;
 use crate::oauth::login::LoginConfig;
+use crate::oauth::preset::Endpoints;
 
 /// Parameters that an authorization request has of itself.
 const OWN_PARAMETERS: &[&str] = &[
@@ -17,10 +19,39 @@ const OWN_PARAMETERS: &[&str] = &[
     "resource",
 ];
 
-/// What a login needs; reports what cannot be used.
-pub(super) fn login(block: &Credential, cx: &mut Cx<'_>) -> LoginConfig {
-    let Some(login) = &block.login else { return LoginConfig::default() };
-    let login = &login.value;
+/// What a login needs, where nothing is discovered: as configured, else as the preset has it. Reports what cannot be used.
+pub(super) fn login(block: &Credential, endpoint: Option<&EndpointSource>, cx: &mut Cx<'_>) -> LoginConfig {
+    let mut config = of_preset(block, endpoint);
+    if let Some(login) = &block.login {
+        configured(&login.value, &mut config, cx);
+    }
+    config
+}
+
+fn of_preset(block: &Credential, endpoint: Option<&EndpointSource>) -> LoginConfig {
+    let Some(preset) = block.preset.as_ref().map(|preset| preset.value) else {
+        return LoginConfig::default();
+    };
+    // With an issuer the provider tells its endpoints itself.
+    let known = |which: fn(&Endpoints) -> &'static str| match endpoint {
+        Some(EndpointSource::Url(token_endpoint)) => preset.endpoint(which, token_endpoint),
+        _ => None,
+    };
+    LoginConfig {
+        authorization_endpoint: known(|all| all.authorization),
+        device_authorization_endpoint: known(|all| all.device),
+        revocation_endpoint: known(|all| all.revocation),
+        redirect_uri: None,
+        offline_scope: preset.offline_scope.iter().map(|word| (*word).to_owned()).collect(),
+        parameters: preset
+            .login
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    }
+}
+
+fn configured(login: &Login, config: &mut LoginConfig, cx: &mut Cx<'_>) {
     for (url, what) in [
         (&login.authorization_endpoint, "authorization endpoint"),
         (&login.device_authorization_endpoint, "device authorization endpoint"),
@@ -30,16 +61,19 @@ pub(super) fn login(block: &Credential, cx: &mut Cx<'_>) -> LoginConfig {
             encrypted(url, what, cx);
         }
     }
-    let mut config = LoginConfig {
-        authorization_endpoint: login.authorization_endpoint.as_ref().map(|url| url.value.0.clone()),
-        device_authorization_endpoint: login
-            .device_authorization_endpoint
-            .as_ref()
-            .map(|url| url.value.0.clone()),
-        revocation_endpoint: login.revocation_endpoint.as_ref().map(|url| url.value.0.clone()),
-        redirect_uri: login.redirect_uri.as_ref().map(|url| url.value.0.clone()),
-        ..LoginConfig::default()
-    };
+    for (given, kept) in [
+        (&login.authorization_endpoint, &mut config.authorization_endpoint),
+        (&login.device_authorization_endpoint, &mut config.device_authorization_endpoint),
+        (&login.revocation_endpoint, &mut config.revocation_endpoint),
+        (&login.redirect_uri, &mut config.redirect_uri),
+    ] {
+        if let Some(url) = given {
+            *kept = Some(url.value.0.clone());
+        }
+    }
+    if let Some(word) = &login.offline_scope {
+        config.offline_scope = word.value.split_whitespace().map(str::to_owned).collect();
+    }
     for (name, value) in login.parameters.iter().flat_map(|parameters| &parameters.value.0) {
         if OWN_PARAMETERS.contains(&name.value.as_str()) {
             cx.error(name.span, format!("the parameter `{}` cannot be given here", name.value))
@@ -47,5 +81,4 @@ pub(super) fn login(block: &Credential, cx: &mut Cx<'_>) -> LoginConfig {
         }
         config.parameters.insert(name.value.clone(), value.value.clone());
     }
-    config
 }
