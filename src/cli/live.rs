@@ -98,6 +98,7 @@ fn reason(error: &DialError) -> &'static str {
             "its certificate is not accepted: `tls: {ca: {file: PATH}}` names another authority"
         }
         DialError::Tls => "the TLS handshake failed",
+        DialError::Forbidden => "the network guard lets no address of it pass",
         DialError::OutboundProxy => "the outbound proxy refused the connection",
     }
 }

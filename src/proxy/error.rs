@@ -253,6 +253,7 @@ fn dial_telling(error: DialError) -> Telling {
         DialError::Unreachable => tell(S::BAD_GATEWAY, "upstream-unreachable", "destination_ip_unroutable"),
         DialError::TlsCertificate => tell(S::BAD_GATEWAY, "upstream-certificate", "tls_certificate_error"),
         DialError::Tls => tell(S::BAD_GATEWAY, "upstream-tls", "tls_protocol_error"),
+        DialError::Forbidden => tell(S::FORBIDDEN, "address-forbidden", "destination_ip_prohibited"),
         DialError::OutboundProxy => tell(S::BAD_GATEWAY, "outbound-proxy", "destination_unavailable"),
     }
 }

@@ -1,17 +1,19 @@
 //! The connector: everything that is known of one upstream, ready to open connections to it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::io::BufReader;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::outbound::OutboundProxy;
-use super::{DialError, Transport, UpstreamConfig, dial};
+use super::{AddressGuard, DialError, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, TlsClientConfig, TlsError};
 
 /// A TLS record of the largest size, with its header and what surrounds a small answer.
 const READ_AHEAD: usize = 18 * 1024;
@@ -34,6 +36,12 @@ impl TlsClient {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Some(Self { config: tls, name }))
     }
+
+    /// The same trust and identity for another origin.
+    pub fn for_origin(&self, tls: &TlsClientConfig, origin: &Origin) -> Result<Self, TlsError> {
+        let name = tls.verified_name(origin.dial_host())?;
+        Ok(Self { config: self.config.clone(), name })
+    }
 }
 
 /// Opens connections to one upstream. One a worker: sessions are resumed within a worker, so that no lock is
@@ -44,6 +52,7 @@ pub struct Connector {
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     outbound: Option<OutboundProxy>,
     deadline: Duration,
+    guard: Option<Arc<dyn AddressGuard>>,
 }
 
 impl Connector {
@@ -59,7 +68,43 @@ impl Connector {
             (Arc::new(own), client.name.clone())
         });
         let outbound = config.outbound_proxy.as_ref().map(OutboundProxy::try_new).transpose()?;
-        Ok(Self { origin: config.origin.clone(), tls, outbound, deadline })
+        Ok(Self { origin: config.origin.clone(), tls, outbound, deadline, guard: None })
+    }
+
+    /// Dials only addresses that `guard` admits. What a proxy on the way resolves is that proxy's; an address that is
+    /// written out is judged before it is told to it.
+    #[must_use]
+    pub fn guarded(mut self, guard: Option<Arc<dyn AddressGuard>>) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Opens a way for bytes to the origin's host and port within the deadline: name, TCP, the proxy's tunnel.
+    pub async fn connect_plain(&self) -> Result<TcpStream, DialError> {
+        let way = async {
+            let mut stream = self.connect_tcp().await?;
+            if let Some(proxy) = &self.outbound {
+                proxy.open_tunnel(&mut stream, &self.origin).await?;
+            }
+            Ok(stream)
+        };
+        match tokio::time::timeout(self.deadline, way).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(DialError::Timeout),
+        }
+    }
+
+    async fn connect_tcp(&self) -> Result<TcpStream, DialError> {
+        let (host, port) = (self.origin.dial_host(), self.origin.port());
+        let Some(proxy) = &self.outbound else {
+            return dial::connect(host, port, self.guard.as_deref()).await;
+        };
+        if let (Some(guard), Ok(ip)) = (&self.guard, host.parse::<IpAddr>())
+            && !guard.admits(host, SocketAddr::new(ip, port))
+        {
+            return Err(DialError::Forbidden);
+        }
+        dial::connect(proxy.origin.dial_host(), proxy.origin.port(), None).await
     }
 
     /// Whether requests are sent in absolute-form: http through an outbound proxy (RFC 9112, 3.2.2).
@@ -81,8 +126,7 @@ impl Connector {
     }
 
     async fn connect_unhurried(&self) -> Result<Transport, DialError> {
-        let first = self.outbound.as_ref().map_or(&self.origin, |proxy| &proxy.origin);
-        let mut stream = dial::connect(first.dial_host(), first.port()).await?;
+        let mut stream = self.connect_tcp().await?;
         let Some((config, name)) = &self.tls else {
             return Ok(Transport::Tcp(stream));
         };

@@ -2,6 +2,7 @@
 //!
 //! Owns: resolution and the race over all addresses (RFC 8305 in short). Never sends a byte.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,6 +14,12 @@ use tokio::task::JoinSet;
 const RESOLUTION_DEADLINE: Duration = Duration::from_secs(3);
 /// How long an address has before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Judges addresses before they are dialled. The address that it saw is the one that is dialled.
+pub trait AddressGuard: fmt::Debug + Send + Sync {
+    /// Whether the address may be dialled on behalf of `host`.
+    fn admits(&self, host: &str, address: SocketAddr) -> bool;
+}
 
 /// Why there is no connection to an upstream. Nothing of a request was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +45,11 @@ pub enum DialError {
     /// Another failure of the handshake.
     #[error("the TLS handshake with the upstream failed")]
     Tls,
+    /// The network guard let no address of the name pass.
+    #[error(
+        "the upstream's address is not allowed: it is not of the internet and no range of `allow_private` holds it"
+    )]
+    Forbidden,
     /// The outbound proxy did not open the way.
     #[error("the outbound proxy refused the connection")]
     OutboundProxy,
@@ -53,9 +65,19 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// Connects to any of the addresses of `host`. The caller sets the deadline of the whole.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let addresses = resolve(host, port).await?;
+/// Connects to any of the addresses of `host` that `guard` admits. The caller sets the deadline of the whole.
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    guard: Option<&dyn AddressGuard>,
+) -> Result<TcpStream, DialError> {
+    let mut addresses = resolve(host, port).await?;
+    if let Some(guard) = guard {
+        addresses.retain(|address| guard.admits(host, *address));
+        if addresses.is_empty() {
+            return Err(DialError::Forbidden);
+        }
+    }
     let stream = match addresses.as_slice() {
         [only] => TcpStream::connect(*only).await?,
         addresses => race(addresses).await?,
@@ -64,7 +86,8 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialErro
     Ok(stream)
 }
 
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+/// The addresses of `host`, in the order in which they are tried.
+pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
@@ -140,6 +163,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_exist_is_a_dns_error() {
-        assert_eq!(connect("no-such-host.invalid", 1).await.err(), Some(DialError::Dns));
+        assert_eq!(connect("no-such-host.invalid", 1, None).await.err(), Some(DialError::Dns));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_the_guard_does_not_admit_is_not_dialled() {
+        #[derive(Debug)]
+        struct Only(u16);
+        impl AddressGuard for Only {
+            fn admits(&self, _host: &str, address: SocketAddr) -> bool {
+                address.port() == self.0
+            }
+        }
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = server.local_addr().expect("address").port();
+        let dial = |guard: Only| async move { connect("127.0.0.1", port, Some(&guard)).await };
+        assert!(dial(Only(port)).await.is_ok());
+        assert_eq!(dial(Only(1)).await.err(), Some(DialError::Forbidden));
     }
 }

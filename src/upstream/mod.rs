@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
 pub use connector::{Connector, TlsClient};
-pub use dial::DialError;
+pub use dial::{AddressGuard, DialError, resolve};
 pub use pool::{BodyPiece, Lease, Pool, SendError, Upgraded};
 pub use transport::Transport;
 
