@@ -25,6 +25,10 @@ lint:
     cargo fmt
     cargo clippy --all-targets -- -D warnings
 
+# Feeds one fuzz target (head, path, authority, proxy_protocol, configuration, token_response) for some minutes.
+fuzz TARGET MINUTES="5":
+    fuzz/run {{TARGET}} {{MINUTES}}
+
 # Licences, advisories and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny check

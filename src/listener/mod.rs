@@ -8,6 +8,8 @@ mod boundary;
 mod data_plane;
 mod detect;
 mod entry;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http2;
 pub mod proxy_protocol;
 mod serve;

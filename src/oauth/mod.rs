@@ -12,6 +12,8 @@ pub mod client_auth;
 mod draft;
 pub mod error;
 mod form;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod grant;
 mod http;
 mod jws;

@@ -15,6 +15,8 @@ mod client_body;
 mod error;
 mod exchange;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod headers;
 mod request_id;

@@ -24,7 +24,9 @@ impl<'a> Authority<'a> {
             let end = text.find(':').unwrap_or(text.len());
             let host = &text[..end];
             let host = host.strip_suffix('.').unwrap_or(host);
-            if host.is_empty() || host.len() > 253 || !host.bytes().all(is_host_byte) {
+            // A second dot at the end would make a name of another spelling out of the same place.
+            let named = !host.is_empty() && !host.ends_with('.');
+            if !named || host.len() > 253 || !host.bytes().all(is_host_byte) {
                 return None;
             }
             (host, &text[end..])
@@ -79,8 +81,10 @@ mod tests {
         check("[::1]", Some(("[::1]", None)));
         check("", None);
         check(".", None);
+        check("a..", None);
+        check("a..:80", None);
         check(":80", None);
-        check("a:", None);
+
         check("a:0", None);
         check("a:65536", None);
         check("a:+80", None);

@@ -25,6 +25,10 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// How many idle connections are kept; more only where as many were in use a moment ago.
 const MAX_IDLE: usize = 64;
 
+/// The most that is read from a connection at a time, and so the longest head of an answer. A client that does not read
+/// holds a few of these: read, handed over, and waiting to be written.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// Connections to one upstream. Not shared between threads.
 #[derive(Debug)]
 pub struct Pool<B: Body + 'static> {
@@ -134,7 +138,7 @@ where
         let transport = self.connector.connect().await?;
         let mut builder = http1::Builder::new();
         // RFC 9112, 5.1: a proxy removes a space before the colon of an answer's field.
-        builder.writev(false).max_buf_size(256 * 1024).allow_spaces_after_header_name_in_responses(true);
+        builder.writev(false).max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
         let (sender, driver) =
             builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
         Ok(self.lease(Box::new(Connection { sender, driver, ended: false, reused: false, retired: false })))

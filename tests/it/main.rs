@@ -21,6 +21,7 @@ mod listener_certificates;
 mod listener_tls;
 mod login;
 mod oauth;
+mod pressure;
 mod proxy_messages;
 mod proxy_protocol;
 mod proxy_reverse;
