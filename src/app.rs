@@ -20,6 +20,7 @@ use crate::listener::{BindAddress, BoundListeners, ListenerError};
 use crate::names::Name;
 use crate::oauth::SetupError;
 use crate::origin::Origin;
+use crate::policy::clients::{ClientError, Clients};
 use crate::route::RouteConfig;
 use crate::secret::SecretError;
 use crate::shutdown::Shutdown;
@@ -55,6 +56,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listener(#[from] ListenerError),
+    /// What a client is known by.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The admin or health listener.
     #[error(transparent)]
     Admin(#[from] serve::BindError),
@@ -89,7 +93,7 @@ impl StartError {
     /// 2 where the configuration must change, 1 for causes of run time.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listener(ListenerError::OwnTls { .. }) => 2,
+            Self::Listener(ListenerError::OwnTls { .. }) | Self::Client(_) => 2,
             Self::Listener(_) | Self::Admin(_) | Self::Signals(_) | Self::Store(_) => 1,
             Self::AdminToken(_) | Self::Credential { .. } | Self::Binding { .. } => 2,
         }
@@ -99,7 +103,8 @@ impl StartError {
 impl App {
     /// Binds every socket, opens the store, starts the credentials, then accepts.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let bound = BoundListeners::bind(&config.listeners)?;
+        let clients = Clients::try_new(&config.clients)?;
+        let bound = BoundListeners::bind(&config.listeners, Arc::clone(&clients))?;
         let admin = bind_admin(&config).await?;
         let health = match config.health {
             Some(address) => Some(Socket::bind("health", &BindAddress::Tcp(address)).await?),
@@ -123,6 +128,8 @@ impl App {
                 (renewal::keep(listener, server, running.clock.clone()), shutdown.token().clone());
             shutdown.spawn("certificate", async move { until.run_until_cancelled(kept).await });
         }
+        let (kept, until) = (crate::policy::clients::keep(clients), shutdown.token().clone());
+        shutdown.spawn("clients", async move { until.run_until_cancelled(kept).await });
         let admin_until = CancellationToken::new();
         let admin_address = admin.as_ref().map(|(socket, _)| socket.address());
         let health_address = health.as_ref().map(Socket::address);

@@ -118,22 +118,41 @@ impl Parse for TrustedPeer {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let network = match text.parse::<IpNet>() {
-            Ok(network) => network,
-            Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| network_error(text))?,
-        };
-        if network.addr() != network.network() {
-            return Err(ParseError::because("the address has bits behind the prefix")
-                .hint(format!("write `{}`, or the address alone", network.trunc())));
-        }
-        if let IpAddr::V6(ip) = network.addr()
-            && let Some(mapped) = ip.to_ipv4_mapped()
-        {
-            return Err(ParseError::because("an IPv4 address is written as one")
-                .hint(format!("write `{mapped}/{}`", network.prefix_len().saturating_sub(96))));
-        }
-        Ok(Self::Network(network))
+        network(text).map(Self::Network)
     }
+}
+
+/// A network where only one is possible.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network(pub(super) IpNet);
+
+impl Parse for Network {
+    const WHAT: &'static str = "a network such as `10.0.0.0/8`";
+    fn schema() -> Value {
+        json!({"title": "network", "type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        network(text).map(Self)
+    }
+}
+
+/// A network in normal form.
+fn network(text: &str) -> Result<IpNet, ParseError> {
+    let network = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| network_error(text))?,
+    };
+    if network.addr() != network.network() {
+        return Err(ParseError::because("the address has bits behind the prefix")
+            .hint(format!("write `{}`, or the address alone", network.trunc())));
+    }
+    if let IpAddr::V6(ip) = network.addr()
+        && let Some(mapped) = ip.to_ipv4_mapped()
+    {
+        return Err(ParseError::because("an IPv4 address is written as one")
+            .hint(format!("write `{mapped}/{}`", network.prefix_len().saturating_sub(96))));
+    }
+    Ok(network)
 }
 
 fn network_error(text: &str) -> ParseError {

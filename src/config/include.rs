@@ -136,7 +136,7 @@ fn add(root: &mut Node, path: &Path, span: Span, cx: &mut Cx<'_>) {
         return;
     }
     let _version = node.find("version").and_then(|entry| at::<super::values::Version>(&entry.value, cx));
-    for key in ["listeners", "credentials"] {
+    for key in ["listeners", "credentials", "clients"] {
         if let Some(entry) = node.find(key)
             && !entry.value.is_null()
         {
@@ -167,7 +167,7 @@ fn merge(root: &mut Node, from: &Entry, cx: &mut Cx<'_>) {
         (_, Kind::Scalar(_) | Kind::Map(_)) if from.key == "listeners" => {
             wrong_type(&from.value, "a list", cx);
         }
-        (_, Kind::Scalar(_) | Kind::List(_)) if from.key == "credentials" => {
+        (_, Kind::Scalar(_) | Kind::List(_)) if matches!(from.key.as_str(), "credentials" | "clients") => {
             wrong_type(&from.value, "a mapping of names", cx);
         }
         _ => {}

@@ -5,9 +5,8 @@
 
 /// Keys by block.
 const KEYS: &[(&str, &[&str])] = &[
-    ("configuration", &["clients", "telemetry"]),
-    ("listener", &["clients", "intercept", "rules", "egress_network", "dry_run"]),
-    ("route", &["clients"]),
+    ("configuration", &["telemetry"]),
+    ("listener", &["intercept", "rules", "egress_network", "dry_run"]),
     ("upstream", &["balance", "health"]),
     ("credential", &["subject_token", "subject_token_type", "inject", "dpop", "revoke_on_removal", "custom"]),
     ("log", &["access", "audit"]),

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::credential::CredentialConfig;
 use crate::listener::{BindAddress, Limits, ListenerConfig};
+use crate::policy::clients::ClientConfig;
 use crate::secret::SecretSource;
 use crate::store::StoreConfig;
 use context::Cx;
@@ -41,6 +42,8 @@ use source::Source;
 pub struct Config {
     /// `listeners`.
     pub listeners: Vec<ListenerConfig>,
+    /// `clients`.
+    pub clients: Vec<ClientConfig>,
     /// `credentials`.
     pub credentials: Vec<CredentialConfig>,
     /// `store`.

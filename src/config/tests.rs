@@ -230,11 +230,9 @@ fn all_problems_are_reported_at_once_each_with_its_line() {
 
 #[test]
 fn later_capabilities_are_refused() {
-    for key in ["clients", "telemetry"] {
-        let message = errors(&with("credentials:", &format!("{key}: {{}}\ncredentials:")));
-        assert!(message.contains(&format!("unknown key `{key}`")), "{message}");
-        assert!(message.contains("not supported by this version"), "{message}");
-    }
+    let message = errors(&with("credentials:", "telemetry: {}\ncredentials:"));
+    assert!(message.contains("unknown key `telemetry`"), "{message}");
+    assert!(message.contains("not supported by this version"), "{message}");
 }
 
 #[test]

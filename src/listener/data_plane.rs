@@ -21,10 +21,11 @@ use super::{
 use crate::clock::Clock;
 use crate::credential::BoundCredential;
 use crate::names::Name;
+use crate::policy::clients::{self, Clients, Gate};
 use crate::proxy::{Identity, Refusals, Route, Site};
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
-use crate::telemetry::counters::{Counter, RouteCounters};
+use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
 use crate::tls::server::TlsServer;
 use crate::upstream::{Connector, Pool, TlsClient, UpstreamConfig};
 
@@ -37,6 +38,7 @@ pub struct DataPlane {
     listeners: Vec<ListenerConfig>,
     addresses: Vec<String>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
+    clients: Arc<Clients>,
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
     stop_accepting: CancellationToken,
@@ -46,6 +48,7 @@ pub struct DataPlane {
 /// Listeners that are bound and checked and do not accept yet. Nothing but sockets was touched.
 #[derive(Debug)]
 pub struct BoundListeners {
+    clients: Arc<Clients>,
     listeners: Vec<ListenerConfig>,
     sockets: Vec<Bound>,
     tls: Vec<Vec<Option<TlsClient>>>,
@@ -73,7 +76,8 @@ impl DataPlane {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<Self, ListenerError> {
-        BoundListeners::bind(listeners)?.start(limits, credential, clock)
+        let clients = Clients::try_new(&[]).expect("nothing is read for no client");
+        BoundListeners::bind(listeners, clients)?.start(limits, credential, clock)
     }
 
     fn start_worker(
@@ -89,6 +93,8 @@ impl DataPlane {
             refused_heads: by_listener(),
             refused_handshakes: by_listener(),
             refused_proxy_headers: by_listener(),
+            clients: self.clients.names().map(|_| Arc::default()).collect(),
+            denials: traffic.0.iter().map(|_| Arc::default()).collect(),
             ..WorkerCounters::default()
         });
         let (orders, receiver) = mpsc::unbounded_channel();
@@ -207,7 +213,7 @@ impl DataPlane {
 
 impl BoundListeners {
     /// Reads what TLS needs on both sides, then binds all sockets.
-    pub fn bind(listeners: &[ListenerConfig]) -> Result<Self, ListenerError> {
+    pub fn bind(listeners: &[ListenerConfig], clients: Arc<Clients>) -> Result<Self, ListenerError> {
         let tls = listeners.iter().map(upstream_tls).collect::<Result<Vec<_>, _>>()?;
         let own_tls = listeners.iter().map(own_tls).collect::<Result<Vec<_>, _>>()?;
         let mut passed = Passed::from_env();
@@ -217,7 +223,7 @@ impl BoundListeners {
         for (listener, socket) in listeners.iter().zip(&sockets) {
             refuse_open_to_others(listener, socket)?;
         }
-        Ok(Self { listeners: listeners.to_vec(), sockets, tls, own_tls })
+        Ok(Self { clients, listeners: listeners.to_vec(), sockets, tls, own_tls })
     }
 
     /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
@@ -227,7 +233,7 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { listeners, sockets, tls, own_tls } = self;
+        let Self { clients, listeners, sockets, tls, own_tls } = self;
         let listeners = &listeners[..];
         let prepared = listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
@@ -236,6 +242,7 @@ impl BoundListeners {
             listeners: listeners.to_vec(),
             addresses,
             own_tls: own_tls.clone(),
+            clients: Arc::clone(&clients),
             desks: Vec::new(),
             traffic: Vec::new(),
             stop_accepting: CancellationToken::new(),
@@ -249,11 +256,15 @@ impl BoundListeners {
             let desk = plane.start_worker(number, limits, &traffic, {
                 let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
+                let clock_of_clients = clock.clone();
                 let max_active = MAX_ACTIVE.div_ceil(workers);
-                let own_tls = own_tls.clone();
+                let (own_tls, clients) = (own_tls.clone(), Arc::clone(&clients));
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
-                    let (sites, pools) = sites(&listeners, prepared, &ips, &traffic, &identity, max_active);
+                    let desk = clients::Desk::new(clients, clock_of_clients, &counters.clients);
+                    let gates = gates(&desk, &listeners, &counters.denials);
+                    let (sites, pools) =
+                        sites(&listeners, prepared, &ips, &traffic, &identity, max_active, gates);
                     let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
                     let entries = listeners.iter().zip(own_tls).map(entry).collect();
                     Worker { sites, entries, pools, counters, header_bytes }
@@ -319,7 +330,8 @@ fn upstream_tls(listener: &ListenerConfig) -> Result<Vec<Option<TlsClient>>, Lis
 /// A socket that systemd passes shows only here where it listens; the configuration checked the others.
 fn refuse_open_to_others(listener: &ListenerConfig, socket: &Bound) -> Result<(), ListenerError> {
     let open = socket.ip().is_some_and(|ip| !ip.to_canonical().is_loopback());
-    let asks = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let asks =
+        listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) || listener.knows_its_clients();
     if !open || listener.allow_unauthenticated || asks {
         return Ok(());
     }
@@ -351,6 +363,21 @@ fn prepare(
     listener.routes.iter().zip(tls).map(one).collect()
 }
 
+/// The gate of each route of each listener: its own list, or the listener's.
+fn gates(
+    desk: &Rc<clients::Desk>,
+    listeners: &[ListenerConfig],
+    denials: &[Arc<DenialCounters>],
+) -> Vec<Vec<Option<Rc<Gate>>>> {
+    let of_listener = |(listener, denials): (&ListenerConfig, &Arc<DenialCounters>)| {
+        let gate = |names: &[Name]| Rc::new(Gate::new(desk, names, &listener.clients, Arc::clone(denials)));
+        let wide = (!listener.clients.is_empty()).then(|| gate(&listener.clients));
+        let of_route = |route: &RouteConfig| route.clients.as_deref().map(gate).or_else(|| wide.clone());
+        listener.routes.iter().map(of_route).collect()
+    };
+    listeners.iter().zip(denials).map(of_listener).collect()
+}
+
 type Pools = Vec<Rc<Pool<crate::proxy::RequestBody>>>;
 
 /// Builds what one worker serves. Routes with one upstream, credential and deadline share a pool.
@@ -361,6 +388,7 @@ fn sites(
     traffic: &WorkerTraffic,
     identity: &Rc<Identity>,
     max_active: usize,
+    gates: Vec<Vec<Option<Rc<Gate>>>>,
 ) -> (Vec<Rc<Site>>, Pools) {
     let mut keys: Vec<(UpstreamConfig, Option<Name>, Duration)> = Vec::new();
     let mut pools: Pools = Vec::new();
@@ -383,7 +411,8 @@ fn sites(
             let token = route.credential.as_ref().map(BoundCredential::reader);
             let counters = Arc::clone(&counters[place]);
             let refusals = Arc::clone(&route.refusals);
-            Rc::new(Route::new(&route.config, pool_of(route), token, counters, refusals, max_active))
+            let gate = gates[index][place].clone();
+            Rc::new(Route::new(&route.config, pool_of(route), token, counters, refusals, max_active, gate))
         };
         sites.push(Rc::new(Site {
             table: RouteTable::new(&listener.routes, ips[index]),
@@ -411,6 +440,7 @@ mod tests {
             proxy_protocol: crate::listener::ProxyProtocol::Off,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
+            clients: Vec::new(),
             routes: Vec::new(),
         };
         let error = refuse_open_to_others(&listener, &socket).expect_err("refused").to_string();

@@ -165,6 +165,8 @@ impl Entry {
             Some(Header::Proxied { source, destination }) => Ok(self.judge(Peer {
                 address: Some(source.ip().to_canonical()),
                 local: Some(destination.ip().to_canonical()),
+                // It is the proxy's.
+                unix: None,
                 ..peer
             })),
         }
@@ -229,9 +231,9 @@ async fn handshake(tls: &TlsServer, socket: Socket, peer: Peer) -> Result<Entere
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http1,
     };
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.map(|leaf| Box::new(leaf.clone().into_owned()));
-    let peer = Peer { secure: true, certificate, ..peer };
+    let chain =
+        session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+    let peer = Peer { secure: true, chain, ..peer };
     Ok(Entered { stream: ClientStream::Tls(Box::new(stream)), protocol, peer })
 }
 
@@ -291,6 +293,7 @@ mod tests {
             proxy_protocol,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
+            clients: Vec::new(),
             routes: Vec::new(),
         };
         Entry::new(&config, tls)

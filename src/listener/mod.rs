@@ -47,8 +47,18 @@ pub struct ListenerConfig {
     pub allow_unauthenticated: bool,
     /// `allowed_origins`: exact values of Origin.
     pub allowed_origins: Vec<String>,
+    /// `clients`: who may use it; empty: whoever reaches it.
+    pub clients: Vec<Name>,
     /// `routes`.
     pub routes: Vec<RouteConfig>,
+}
+
+impl ListenerConfig {
+    /// Whether no request is served whose sender is not known.
+    pub fn knows_its_clients(&self) -> bool {
+        let each_route = !self.routes.is_empty() && self.routes.iter().all(|route| route.clients.is_some());
+        !self.clients.is_empty() || each_route
+    }
 }
 
 /// `proxy_protocol`.

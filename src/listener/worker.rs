@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use super::entry::{Entered, Entry, Refused};
 use super::serve::{End, Stop, Wish, serve};
 use super::stream::{ClientStream, Protocol, Socket};
+use crate::policy::clients::UnixPeer;
 use crate::proxy::{Link, Peer, RequestBody, Site};
-use crate::telemetry::counters::Counter;
+use crate::telemetry::counters::{ClientCounters, Counter, DenialCounters};
 use crate::upstream::Pool;
 
 /// How often idle upstream connections are looked through.
@@ -52,6 +53,10 @@ pub(super) struct WorkerCounters {
     pub(super) refused_handshakes: Vec<Counter>,
     /// Connections whose PROXY header was missing, broken or of an untrusted peer, by listener.
     pub(super) refused_proxy_headers: Vec<Counter>,
+    /// By client.
+    pub(super) clients: Vec<Arc<ClientCounters>>,
+    /// Requests that were refused for who sent them, by listener.
+    pub(super) denials: Vec<Arc<DenialCounters>>,
     pub(super) upstream_idle: Counter,
     pub(super) upstream_active: Counter,
     /// Connections that were cut.
@@ -140,7 +145,10 @@ fn accept_tcp(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usiz
 
 fn accept_unix(worker: &Rc<Worker>, connections: &Rc<Connections>, listener: usize, stream: UnixStream) {
     match tokio::net::UnixStream::from_std(stream) {
-        Ok(stream) => begin(worker, connections, listener, Socket::Unix(stream), Peer::default()),
+        Ok(stream) => {
+            let unix = stream.peer_cred().ok().map(|peer| UnixPeer { uid: peer.uid(), gid: peer.gid() });
+            begin(worker, connections, listener, Socket::Unix(stream), Peer { unix, ..Peer::default() });
+        }
         Err(error) => refuse(worker, &error),
     }
 }

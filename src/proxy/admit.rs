@@ -65,7 +65,8 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
         Match::NotFound => return Err(Refusal::NoRoute),
         Match::MethodNotAllowed(allowed) => return Err(Refusal::MethodNotAllowed(allowed.to_vec())),
     };
-    if !browser::admits(request.headers(), &site.allowed_origins) {
+    let proven = site.routes[index].gate.as_ref().is_some_and(|gate| gate.wants_a_field());
+    if !proven && !browser::admits(request.headers(), &site.allowed_origins) {
         return Err(Refusal::ForeignOrigin);
     }
     let route = &site.routes[index];

@@ -49,6 +49,9 @@ pub(super) struct Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
+        if let Some(caller) = self.client.caller() {
+            caller.counters.answered(self.status);
+        }
         self.client.answered(now);
         self.counters.answered(self.status, now.saturating_duration_since(self.began));
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::RequestBody;
 use super::forward::Forwarded;
+use crate::policy::clients::{Caller, Connection, UnixPeer};
 use crate::policy::trusted::TrustedProxies;
 use crate::upstream::Upgraded;
 
@@ -37,15 +38,17 @@ pub struct Peer {
     pub secure: bool,
     /// Whom the listener trusts, if this peer is one of them.
     pub trusted: Option<Rc<TrustedProxies>>,
-    /// Its own certificate, verified against the listener's `client_ca`.
-    pub certificate: Option<Box<CertificateDer<'static>>>,
+    /// Its own certificate and those that came with it, verified against the listener's `client_ca`.
+    pub chain: Option<Box<[CertificateDer<'static>]>>,
+    /// Who holds the other end of a Unix socket.
+    pub unix: Option<UnixPeer>,
 }
 
 /// What holds for a whole connection.
 #[derive(Debug)]
 pub struct Link {
-    /// The client's certificate, verified against the listener's `client_ca`.
-    pub certificate: Option<Box<CertificateDer<'static>>>,
+    /// What it says of its client.
+    pub(super) connection: Connection,
     /// The address that the client dialled.
     pub local_ip: Option<IpAddr>,
     /// Whether it speaks TLS.
@@ -77,6 +80,8 @@ pub struct Client {
     /// Heads of requests that were served or refused here.
     heads: Cell<u32>,
     malformed: RefCell<Vec<(u32, Malformed)>>,
+    /// Who sends the current request, where the route asks.
+    caller: RefCell<Option<Rc<Caller>>>,
 }
 
 /// A way of writing a head that the parser does not mind.
@@ -123,7 +128,7 @@ impl Link {
             local_ip: peer.local,
             secure: peer.secure,
             forwarded: Forwarded::new(&peer),
-            certificate: peer.certificate,
+            connection: Connection::new(peer.chain, peer.unix),
         }
     }
 }
@@ -185,6 +190,7 @@ impl Client {
             switched: RefCell::new(None),
             heads: Cell::new(0),
             malformed: RefCell::new(Vec::new()),
+            caller: RefCell::new(None),
         }
     }
 
@@ -199,6 +205,17 @@ impl Client {
     /// Who sent a request: the peer, or whom trusted proxies name. Asked of the fields as they came.
     pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
         self.link.forwarded.client_address(headers)
+    }
+
+    /// The client that sends the current request; `None` where nobody asked, or nobody knows. Good until the answer has
+    /// left: the next request of the connection may come from another.
+    pub fn caller(&self) -> Option<Rc<Caller>> {
+        self.caller.borrow().clone()
+    }
+
+    /// It is known who sends the current request.
+    pub(super) fn set_caller(&self, caller: Rc<Caller>) {
+        self.caller.replace(Some(caller));
     }
 
     /// Whether the client, or a trusted proxy before it, may use the scheme `https`.
@@ -259,6 +276,7 @@ impl Client {
         self.phase.set(Phase::Idle);
         self.deadline.set(Some(now + IDLE_LIMIT));
         self.body_deadline.set(None);
+        self.caller.take();
     }
 
     /// The upstream has until `deadline`; `None`: it is not its turn.

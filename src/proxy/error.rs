@@ -12,6 +12,7 @@ use super::Malformed;
 use super::request_id::X_REQUEST_ID;
 use crate::credential::State;
 use crate::names::Name;
+use crate::policy::clients::Denied;
 use crate::route::path::PathError;
 use crate::upstream::DialError;
 
@@ -68,6 +69,9 @@ pub enum Refusal {
     /// CONNECT on a reverse listener.
     #[error("this listener opens no tunnels")]
     NoTunnel,
+    /// Who sends it is not known, or may not.
+    #[error("{}", denied_detail(.0))]
+    Denied(Denied),
     /// A web page calls.
     #[error("requests from web pages of other origins are refused here")]
     ForeignOrigin,
@@ -149,6 +153,19 @@ impl Refusal {
             Self::NoRoute => tell(S::NOT_FOUND, "no-route", "destination_not_found"),
             Self::MethodNotAllowed(_) => tell(S::METHOD_NOT_ALLOWED, "method", "http_request_denied"),
             Self::NoTunnel => tell(S::METHOD_NOT_ALLOWED, "no-tunnel", "http_request_denied"),
+            Self::Denied(denied) => match denied {
+                Denied::Unknown { proxy: false, .. } => {
+                    tell(S::UNAUTHORIZED, "client-unknown", "http_request_denied")
+                }
+                Denied::Unknown { .. } => {
+                    tell(S::PROXY_AUTHENTICATION_REQUIRED, "client-unknown", "http_request_denied")
+                }
+                Denied::Forbidden => tell(S::FORBIDDEN, "client-not-allowed", "http_request_denied"),
+                Denied::Throttled { .. } => {
+                    tell(S::TOO_MANY_REQUESTS, "too-many-attempts", "http_request_denied")
+                }
+                Denied::Busy => tell(S::SERVICE_UNAVAILABLE, "cannot-authenticate", "proxy_internal_error"),
+            },
             Self::ForeignOrigin => tell(S::FORBIDDEN, "foreign-origin", "http_request_denied"),
             Self::Loop => tell(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
             Self::NoToken { state, .. } => {
@@ -197,6 +214,19 @@ impl Refusal {
                 // RFC 9112, 6.3: where the next request begins cannot be known.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            Self::Denied(Denied::Unknown { challenges, proxy, .. }) => {
+                let field = if *proxy { header::PROXY_AUTHENTICATE } else { header::WWW_AUTHENTICATE };
+                for challenge in challenges.iter() {
+                    headers.append(field.clone(), challenge.clone());
+                }
+            }
+            Self::Denied(Denied::Throttled { retry_after }) => {
+                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            }
+            Self::Denied(Denied::Busy) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -233,6 +263,18 @@ impl Refusal {
         let mut text = document.to_string();
         text.push('\n');
         text.into()
+    }
+}
+
+fn denied_detail(denied: &Denied) -> &'static str {
+    match denied {
+        Denied::Unknown { wrong: false, .. } => {
+            "this listener serves known clients only, and the request names none"
+        }
+        Denied::Unknown { wrong: true, .. } => "what the request presents is no client's, or no longer good",
+        Denied::Forbidden => "this client may not use this route",
+        Denied::Throttled { .. } => "too many failed attempts; wait before the next one",
+        Denied::Busy => "it cannot be told now whether the client may use this route",
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::admit::{self, Admitted};
 use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
+use super::authenticate::authenticate;
 use super::body::{Flow, drain};
 use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
@@ -50,6 +51,12 @@ where
     };
     let route = &site.routes[index];
     let id = site.identity.ids.of(request.headers());
+    if let Some(gate) = &route.gate
+        && let Err(refusal) = authenticate(gate, &client, request.headers(), false).await
+    {
+        refuse_body(request);
+        return refuse(&refusal, &id, &route.counters, &client, began);
+    }
     match forward(&site.identity, route, &client, request, path, &id).await {
         Ok(answer) => relay(&site.identity, route, &client, answer, &id, began),
         Err(refusal) => {
@@ -207,6 +214,9 @@ fn strip(
         &mut remove,
     );
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
+    if let Some(gate) = &route.gate {
+        gate.strip(&mut remove);
+    }
     for name in remove.drain(..) {
         // A field that two lists name is gone already.
         if name != header::HOST {

@@ -7,6 +7,7 @@ mod admit;
 mod answer;
 mod answer_body;
 mod asked;
+mod authenticate;
 mod body;
 mod chain;
 mod challenge;
@@ -26,6 +27,7 @@ mod stream;
 mod unauthorized;
 
 pub use answer_body::ResponseBody;
+pub use authenticate::authenticate;
 pub use body::{BodyError, RequestBody};
 pub use client::{Client, Due, Link, Malformed, Peer, Watch};
 pub use client_body::ClientBody;

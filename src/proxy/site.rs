@@ -16,6 +16,7 @@ use super::spare::Fields;
 use super::unauthorized::Refusals;
 use crate::clock::Clock;
 use crate::credential::TokenReader;
+use crate::policy::clients::Gate;
 use crate::route::table::RouteTable;
 use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::telemetry::counters::RouteCounters;
@@ -89,6 +90,8 @@ pub struct Route {
     pub(super) refusals: Arc<Refusals>,
     pub(super) max_active: usize,
     pub(super) counters: Arc<RouteCounters>,
+    /// Who may use it, where not everybody may.
+    pub(super) gate: Option<Rc<Gate>>,
     pub(super) pool: Rc<Pool<RequestBody>>,
 }
 
@@ -101,6 +104,7 @@ impl Route {
         counters: Arc<RouteCounters>,
         refusals: Arc<Refusals>,
         max_active: usize,
+        gate: Option<Rc<Gate>>,
     ) -> Self {
         let authority = config.upstream.origin.authority();
         let absolute = pool.connector().absolute_form().then(|| {
@@ -128,6 +132,7 @@ impl Route {
             refusals,
             max_active,
             counters,
+            gate,
             pool,
         }
     }

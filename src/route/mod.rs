@@ -43,6 +43,8 @@ pub struct RouteConfig {
     pub on_unauthorized: OnUnauthorized,
     /// `wait_for_token`.
     pub wait_for_token: Duration,
+    /// `clients`: who may use it, of those that the listener lets in.
+    pub clients: Option<Vec<Name>>,
     /// `allow_plaintext`.
     pub allow_plaintext: bool,
 }

@@ -219,6 +219,7 @@ mod tests {
             timeouts: Timeouts::default(),
             on_unauthorized: OnUnauthorized::default(),
             wait_for_token: std::time::Duration::ZERO,
+            clients: None,
             allow_plaintext: false,
         }
     }

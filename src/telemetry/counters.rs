@@ -116,6 +116,34 @@ impl RouteCounters {
     }
 }
 
+/// What one worker counts for one client.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ClientCounters {
+    /// Answers by first digit of their status: `[0]` is 1xx.
+    pub code_classes: [Counter; 5],
+}
+
+impl ClientCounters {
+    /// Counts an answer.
+    #[inline]
+    pub fn answered(&self, status: u16) {
+        self.code_classes[usize::from(status / 100).clamp(1, 5) - 1].increment();
+    }
+}
+
+/// Why requests were refused before it was known who sends them, or because of it; in the order of
+/// [`DenialCounters::reasons`].
+pub const DENIAL_REASONS: [&str; 5] = ["missing", "wrong", "forbidden", "throttled", "busy"];
+
+/// What one worker counts of one listener's refused clients.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct DenialCounters {
+    /// In the order of [`DENIAL_REASONS`].
+    pub reasons: [Counter; DENIAL_REASONS.len()],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

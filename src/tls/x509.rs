@@ -11,6 +11,8 @@ use crate::clock::UnixTime;
 pub struct Certificate {
     /// DNS names and addresses of the subject's alternative names, in their order.
     pub names: Vec<String>,
+    /// URIs of the subject's alternative names.
+    pub uris: Vec<String>,
     /// Good from here on.
     pub not_before: UnixTime,
     /// Good until here.
@@ -39,6 +41,7 @@ const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const DNS_NAME: u8 = 0x82;
+const URI: u8 = 0x86;
 const IP_ADDRESS: u8 = 0x87;
 /// id-ce-subjectAltName (RFC 5280, 4.2.1.6).
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
@@ -59,13 +62,13 @@ impl Certificate {
         }
         let mut validity = Der(fields.take(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
-        let mut names = Vec::new();
+        let (mut names, mut uris) = (Vec::new(), Vec::new());
         while let Some((tag, content)) = fields.next() {
             if tag == EXPLICIT_3 {
-                names = alternative_names(content).unwrap_or_default();
+                (names, uris) = alternative_names(content).unwrap_or_default();
             }
         }
-        Some(Self { names, not_before, not_after })
+        Some(Self { names, uris, not_before, not_after })
     }
 
     /// How it stands at `now`.
@@ -109,7 +112,8 @@ impl<'d> Der<'d> {
     }
 }
 
-fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
+/// Names and addresses, and URIs.
+fn alternative_names(extensions: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
     let mut extensions = Der(Der(extensions).take(SEQUENCE)?);
     while let Some((_, extension)) = extensions.next() {
         let mut extension = Der(extension);
@@ -120,15 +124,16 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
             extension.next()?;
         }
         let mut found = Der(Der(extension.take(OCTET_STRING)?).take(SEQUENCE)?);
-        let mut names = Vec::new();
+        let (mut names, mut uris) = (Vec::new(), Vec::new());
         while let Some((tag, content)) = found.next() {
-            names.extend(match tag {
-                DNS_NAME => printable(content),
-                IP_ADDRESS => address(content).map(|ip| ip.to_string()),
-                _ => None,
-            });
+            match tag {
+                DNS_NAME => names.extend(printable(content)),
+                IP_ADDRESS => names.extend(address(content).map(|ip| ip.to_string())),
+                URI => uris.extend(printable(content)),
+                _ => {}
+            }
         }
-        return Some(names);
+        return Some((names, uris));
     }
     None
 }
@@ -220,6 +225,7 @@ mod tests {
         let check = |life: i64, at: i64, expected: Standing| {
             let certificate = Certificate {
                 names: Vec::new(),
+                uris: Vec::new(),
                 not_before: UnixTime::from_millis(0),
                 not_after: UnixTime::from_millis(life * day),
             };

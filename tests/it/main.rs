@@ -2,6 +2,8 @@
 
 mod admin;
 mod campaign;
+mod clients;
+mod clients_rig;
 mod config;
 mod faults;
 mod h2_messages;

@@ -163,6 +163,7 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         timeouts: Timeouts::default(),
         on_unauthorized: OnUnauthorized::default(),
         wait_for_token: Duration::ZERO,
+        clients: None,
         allow_plaintext: false,
     }
 }
@@ -208,6 +209,7 @@ impl Rig {
             proxy_protocol: ProxyProtocol::Off,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
+            clients: Vec::new(),
             routes,
         };
         change(&mut listener);

@@ -306,6 +306,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         proxy_protocol: ProxyProtocol::Off,
         allow_unauthenticated: false,
         allowed_origins: Vec::new(),
+        clients: Vec::new(),
         routes: vec![plain],
     };
     let limits = Limits { workers: Some(1), ..Limits::default() };

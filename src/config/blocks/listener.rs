@@ -53,6 +53,9 @@ block! {
         default("false") allow_unauthenticated: bool;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
         optional allowed_origins: Vec<At<Origin>>;
+        /// Who may use it: names from `clients`; a request from any of them is served, every other one is refused. Needed where
+        /// other machines reach it.
+        optional clients: Vec<At<Name>>;
         /// What goes where. The longest matching prefix wins.
         required routes: Vec<At<Route>>;
     }
@@ -95,6 +98,8 @@ block! {
         optional on_unauthorized: OnUnauthorizedBlock;
         /// How long a request may wait for a first token before it is answered with 503.
         default("0s") wait_for_token: super::Grace;
+        /// Who may use this route, of those that the listener lets in; without it, all of them.
+        optional clients: Vec<At<Name>>;
         /// Lets the token go over plain http to another machine.
         default("false") allow_plaintext: bool;
     }

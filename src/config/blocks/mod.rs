@@ -3,6 +3,7 @@
 //! The documentation of a field here is what the reference and the JSON Schema say of it. Nothing here
 //! decides anything: what fields mean together is judged by `lower`.
 
+pub(super) mod client;
 pub(super) mod credential;
 pub(super) mod listener;
 
@@ -24,7 +25,7 @@ block! {
     struct File = "configuration" {
         /// The version of this language.
         default("1") version: Version;
-        /// Further files whose `credentials` and `listeners` are added: paths relative to this file, `*` and `?` in the last part.
+        /// Further files whose `credentials`, `clients` and `listeners` are added: paths relative to this file, `*` and `?` in the last part.
         optional include: OneOrMany<NonEmpty>;
         /// Values for every credential and every route that does not have them itself.
         optional defaults: Defaults;
@@ -32,6 +33,8 @@ block! {
         optional listeners: Vec<At<listener::Listener>>;
         /// The tokens that are kept fresh, by name.
         optional credentials: Named<credential::Credential>;
+        /// Who may use listeners and routes, by name: each shows in one way who it is.
+        optional clients: Named<client::Client>;
         /// Where refresh tokens are kept.
         optional store: Store;
         /// The listener for status, metrics and administration.
@@ -58,6 +61,8 @@ block! {
         optional listeners: Vec<At<listener::Listener>>;
         /// Further credentials.
         optional credentials: Named<credential::Credential>;
+        /// Further clients.
+        optional clients: Named<client::Client>;
     }
 }
 

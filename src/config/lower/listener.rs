@@ -82,6 +82,7 @@ fn listener(
             .iter()
             .flat_map(|origins| origins.value.iter().map(|origin| origin.value.to_string()))
             .collect(),
+        clients: super::clients::listed(block.clients.as_ref()),
         routes: routes.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -158,14 +159,15 @@ fn check_exposure(block: &Listener, bind: &At<BindAddress>, cx: &mut Cx<'_>) {
     let BindAddress::Tcp(address) = &bind.value else { return };
     let Some(allowed) = &block.allow_unauthenticated else { return };
     // A client that `client_ca` lets in has shown who it is.
-    let asks = block.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
+    let asks = block.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some())
+        || super::clients::are_listed(block);
     if address.ip().to_canonical().is_loopback() || allowed.value || asks {
         return;
     }
     cx.error(bind.span, format!("whoever reaches {address} could use the credentials of its routes"))
         .label("not a loopback address")
         .hint(format!(
-            "bind to `127.0.0.1:{}`, ask for certificates (`tls.client_ca`), or say `allow_unauthenticated: true` if the network lets in only those who may",
+            "bind to `127.0.0.1:{}`, list who may (`clients`), ask for certificates (`tls.client_ca`), or say `allow_unauthenticated: true` if the network lets in only those who may",
             address.port()
         ));
 }

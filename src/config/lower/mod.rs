@@ -4,6 +4,7 @@
 //! Each part reports all it finds and gives `None` where something it needs was reported.
 
 mod client;
+mod clients;
 mod credential;
 mod listener;
 mod login;
@@ -30,6 +31,8 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let global_proxy = file.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let mut uses = Vec::new();
     let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
+    let clients = clients::clients(file, cx);
+    clients::check_lists(file, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
     check_uses(file, &uses, cx);
     let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
@@ -46,6 +49,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     }
     Some(Config {
         listeners: listeners.into_iter().collect::<Option<_>>()?,
+        clients,
         credentials,
         store: store?,
         admin: admin?,

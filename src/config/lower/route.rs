@@ -75,6 +75,7 @@ pub(super) fn route(
         timeouts: timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
         on_unauthorized: on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
         wait_for_token: block.wait_for_token.as_ref()?.value,
+        clients: block.clients.as_ref().map(|list| super::clients::listed(Some(list))),
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
     })
 }

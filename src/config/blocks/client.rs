@@ -1,0 +1,127 @@
+//! Clients: who may use listeners and routes.
+
+use http::HeaderName;
+use serde_json::{Value, json};
+
+use crate::config::addresses::Network;
+use crate::config::block::block;
+use crate::config::read::{At, Parse, ParseError};
+use crate::config::secrets::FileRef;
+use crate::policy::clients::mtls;
+use crate::secret::Fingerprint;
+
+block! {
+    /// A client and how it shows who it is: exactly one of the keys.
+    struct Client = "client" {
+        /// By a certificate. The listener needs `tls.client_ca`.
+        optional mtls: Mtls;
+        /// By a key in a header field.
+        optional api_key: ApiKey;
+        /// By the address that it comes from: whoever can take such an address is this client.
+        optional cidr: Vec<At<Network>>;
+        /// By the user or group that runs it, where it connects to a Unix socket.
+        optional unix_peer: UnixPeerBlock;
+    }
+}
+
+block! {
+    /// A client with a certificate that the listener's `client_ca` issued. Of `san` and `spiffe` one entry must match; without
+    /// either, every such certificate does.
+    struct Mtls = "mtls" {
+        /// DNS names or addresses of the certificate: `host`, `*.zone` (one label) or `**.zone` (any depth).
+        optional san: Vec<At<NamePattern>>;
+        /// SPIFFE identifiers: `spiffe://domain/path`, or one that ends with `/*`.
+        optional spiffe: Vec<At<SpiffePattern>>;
+        /// A PEM bundle that must have issued the certificate, where `client_ca` holds several.
+        optional ca: FileRef;
+    }
+}
+
+block! {
+    /// A client with a key of high entropy. Only SHA-256 digests of keys are kept; `bearward client add` makes both.
+    struct ApiKey = "api_key" {
+        /// The header field that holds the key. It ends here: the upstream never sees it.
+        default("X-Api-Key") header: HeaderName;
+        /// The SHA-256 of each key, 64 hex digits.
+        optional sha256: Vec<At<KeyDigest>>;
+        /// A file with one digest a line; read again when it changes.
+        optional keys: FileRef;
+    }
+}
+
+block! {
+    /// A client at the other end of a Unix socket: its user is one of these, or its group.
+    struct UnixPeerBlock = "unix_peer" {
+        /// Numbers of users.
+        optional uid: Vec<At<Id>>;
+        /// Numbers of groups; the primary group of the process counts.
+        optional gid: Vec<At<Id>>;
+    }
+}
+
+/// A name in `san`.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct NamePattern(pub(in crate::config) String);
+
+impl Parse for NamePattern {
+    const WHAT: &'static str = "a name such as `erp.internal` or `*.batch.internal`";
+    fn schema() -> Value {
+        json!({"title": "name", "type": "string", "examples": ["erp.internal", "*.batch.internal"]})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if mtls::is_name_pattern(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseError::plain().hint("a `*` or `**` stands alone in the first label"))
+        }
+    }
+}
+
+/// An identifier in `spiffe`.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct SpiffePattern(pub(in crate::config) String);
+
+impl Parse for SpiffePattern {
+    const WHAT: &'static str = "a SPIFFE identifier such as `spiffe://corp/batch` or `spiffe://corp/ns/*`";
+    fn schema() -> Value {
+        json!({"title": "SPIFFE identifier", "type": "string", "examples": ["spiffe://corp/batch", "spiffe://corp/ns/*"]})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        if mtls::is_spiffe_pattern(text) { Ok(Self(text.to_owned())) } else { Err(ParseError::plain()) }
+    }
+}
+
+/// The SHA-256 of a key.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct KeyDigest(pub(in crate::config) Fingerprint);
+
+impl Parse for KeyDigest {
+    const WHAT: &'static str = "the SHA-256 of a key, 64 hex digits";
+    const NUMBERS: bool = true;
+    fn schema() -> Value {
+        json!({"title": "SHA-256", "type": "string", "pattern": "^[0-9A-Fa-f]{64}$|\\$\\{"})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        let known = Fingerprint::from_hex(text).map(Self);
+        known.ok_or_else(|| {
+            ParseError::plain()
+                .hint("the key itself does not belong here: `printf %s KEY | sha256sum` tells its digest")
+        })
+    }
+}
+
+/// The number of a user or group.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Id(pub(in crate::config) u32);
+
+impl Parse for Id {
+    const WHAT: &'static str = "the number of a user or group";
+    const NUMBERS: bool = true;
+    fn schema() -> Value {
+        json!({"title": "number", "type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+$|\\$\\{"})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        text.parse().map(Self).map_err(|_| ParseError::plain().hint("`id -u NAME` tells it"))
+    }
+}

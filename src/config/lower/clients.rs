@@ -1,0 +1,173 @@
+//! `clients:`, and the lists of names that refer to it.
+
+use crate::config::blocks::File;
+use crate::config::blocks::client::{ApiKey, Client, Mtls, UnixPeerBlock};
+use crate::config::blocks::listener::Listener;
+use crate::config::context::Cx;
+use crate::config::read::At;
+use crate::names::Name;
+use crate::policy::clients::{ApiKeyConfig, ClientConfig, Clients, MtlsConfig, Proof, UnixPeerConfig};
+
+/// All clients that can be used. What they are known by is read here, so that a file that cannot be is reported.
+pub(super) fn clients(file: &File, cx: &mut Cx<'_>) -> Vec<ClientConfig> {
+    let named = file.clients.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
+    let mut clients = Vec::new();
+    for (key, block) in named {
+        let name = match Name::try_new(&key.value) {
+            Ok(name) => name,
+            Err(error) => {
+                cx.error(key.span, format!("this is no name of a client: {error}"));
+                continue;
+            }
+        };
+        let Some(proof) = proof(block, cx) else { continue };
+        let config = ClientConfig { name, proof };
+        if let Err(error) = Clients::try_new(std::slice::from_ref(&config)) {
+            cx.error(block.span, format!("the client `{}` cannot be used: {}", error.client, error.reason));
+        }
+        clients.push(config);
+    }
+    clients
+}
+
+fn proof(block: &At<Client>, cx: &mut Cx<'_>) -> Option<Proof> {
+    let Client { mtls, api_key, cidr, unix_peer, .. } = &block.value;
+    let given = [mtls.is_some(), api_key.is_some(), cidr.is_some(), unix_peer.is_some()];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        if !cx.reported_in(block.span) {
+            let found = if given.contains(&true) { "several ways" } else { "no way" };
+            cx.error(block.span, format!("a client shows in one way who it is, found {found}"))
+                .hint("write one of `mtls`, `api_key`, `cidr`, `unix_peer`; two ways are two clients");
+        }
+        return None;
+    }
+    if let Some(block) = mtls {
+        return Some(Proof::Mtls(self::mtls(&block.value)));
+    }
+    if let Some(block) = api_key {
+        return self::api_key(block, cx);
+    }
+    if let Some(networks) = cidr {
+        if networks.value.is_empty() && !cx.reported_in(networks.span) {
+            cx.error(networks.span, "the list of networks is empty");
+        }
+        for network in networks.value.iter().filter(|network| network.value.0.prefix_len() == 0) {
+            cx.warning(network.span, "every address is this client");
+        }
+        return Some(Proof::Cidr(networks.value.iter().map(|network| network.value.0).collect()));
+    }
+    self::unix_peer(unix_peer.as_ref()?, cx)
+}
+
+fn mtls(block: &Mtls) -> MtlsConfig {
+    let san = block.san.iter().flat_map(|list| &list.value).map(|name| name.value.0.clone());
+    let spiffe = block.spiffe.iter().flat_map(|list| &list.value).map(|id| id.value.0.clone());
+    MtlsConfig {
+        san: san.collect(),
+        spiffe: spiffe.collect(),
+        ca: block.ca.as_ref().map(|bundle| bundle.value.0.clone()),
+    }
+}
+
+fn api_key(block: &At<ApiKey>, cx: &mut Cx<'_>) -> Option<Proof> {
+    let ApiKey { header, sha256, keys, .. } = &block.value;
+    let header = header.as_ref()?;
+    if matches!(header.value.as_str(), "authorization" | "proxy-authorization" | "cookie" | "host") {
+        cx.error(header.span, format!("a key cannot be in the field `{}`", header.value))
+            .hint("use a field of its own, such as `X-Api-Key`");
+        return None;
+    }
+    let digests: Vec<_> = sha256.iter().flat_map(|list| &list.value).map(|digest| digest.value.0).collect();
+    if digests.is_empty() && keys.is_none() && !cx.reported_in(block.span) {
+        cx.error(block.span, "the client has no key")
+            .hint("`bearward client add NAME --kind api_key` makes one, with its `sha256`");
+        return None;
+    }
+    let file = keys.as_ref().map(|file| file.value.0.clone());
+    Some(Proof::ApiKey(ApiKeyConfig { header: header.value.clone(), digests, file }))
+}
+
+fn unix_peer(block: &At<UnixPeerBlock>, cx: &mut Cx<'_>) -> Option<Proof> {
+    let ids = |list: &Option<At<Vec<At<crate::config::blocks::client::Id>>>>| {
+        list.iter().flat_map(|list| &list.value).map(|id| id.value.0).collect::<Vec<_>>()
+    };
+    let config = UnixPeerConfig { uid: ids(&block.value.uid), gid: ids(&block.value.gid) };
+    if config.uid.is_empty() && config.gid.is_empty() {
+        if !cx.reported_in(block.span) {
+            cx.error(block.span, "no user and no group is named").hint("write `unix_peer: {uid: [1001]}`");
+        }
+        return None;
+    }
+    Some(Proof::UnixPeer(config))
+}
+
+/// The names of a list.
+pub(super) fn listed(list: Option<&At<Vec<At<Name>>>>) -> Vec<Name> {
+    list.iter().flat_map(|list| &list.value).map(|name| name.value.clone()).collect()
+}
+
+/// Whether each request of a listener must come from a client.
+pub(super) fn are_listed(listener: &Listener) -> bool {
+    let routes = listener.routes.as_ref().map(|routes| routes.value.as_slice()).unwrap_or_default();
+    listener.clients.is_some()
+        || (!routes.is_empty() && routes.iter().all(|route| route.value.clients.is_some()))
+}
+
+/// Each list names clients that there are, and that can show there who they are.
+pub(super) fn check_lists(file: &File, cx: &mut Cx<'_>) {
+    for listener in file.listeners.iter().flat_map(|listeners| &listeners.value) {
+        let listener = &listener.value;
+        check_list(file, listener, listener.clients.as_ref(), cx);
+        for route in listener.routes.iter().flat_map(|routes| &routes.value) {
+            let list = route.value.clients.as_ref();
+            check_list(file, listener, list, cx);
+            let (Some(list), Some(wide)) = (list, &listener.clients) else { continue };
+            for name in &list.value {
+                if !wide.value.iter().any(|known| known.value == name.value) {
+                    cx.error(name.span, format!("the listener does not let in `{}`", name.value))
+                        .also(wide.span, "its `clients`")
+                        .hint("a route's list narrows the listener's: name the client in both");
+                }
+            }
+        }
+    }
+}
+
+fn check_list(file: &File, listener: &Listener, list: Option<&At<Vec<At<Name>>>>, cx: &mut Cx<'_>) {
+    let Some(list) = list else { return };
+    if list.value.is_empty() && !cx.reported_in(list.span) {
+        cx.error(list.span, "the list of clients is empty: nobody could use it")
+            .hint("name at least one client, or remove the list");
+    }
+    let known = file.clients.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
+    for name in &list.value {
+        let Some((_, block)) = known.iter().find(|(key, _)| key.value == name.value.as_str()) else {
+            let unreadable = file
+                .clients
+                .as_ref()
+                .is_some_and(|named| named.value.1.iter().any(|key| key == name.value.as_str()));
+            if !unreadable && (file.clients.is_some() || !cx.has_errors()) {
+                unknown(name, known, cx);
+            }
+            continue;
+        };
+        let asks = listener.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
+        if block.value.mtls.is_some() && !asks {
+            cx.error(
+                name.span,
+                format!("the client `{}` shows a certificate, and the listener asks for none", name.value),
+            )
+            .hint("give the listener `tls: {cert: …, key: …, client_ca: {file: …}}`");
+        }
+    }
+}
+
+fn unknown(name: &At<Name>, known: &[(At<String>, At<Client>)], cx: &mut Cx<'_>) {
+    let names: Vec<&str> = known.iter().map(|(key, _)| key.value.as_str()).collect();
+    let problem = cx.error(name.span, format!("there is no client `{}`", name.value));
+    match crate::config::block::nearest(name.value.as_str(), &names) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None if names.is_empty() => problem.hint("`clients:` has none; `bearward client add` writes one"),
+        None => problem.hint(format!("there are: `{}`", names.join("`, `"))),
+    };
+}

@@ -1,0 +1,135 @@
+//! All clients of a process: what was read for them, for every worker to look at.
+//!
+//! Owns: reading it, at the start and again when a file changes. A worker sees each part through one atomic load.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::api_key::{self, Keys};
+use super::mtls::Rule;
+use super::throttle::Throttle;
+use super::{ApiKeyConfig, ClientConfig, Kind, Proof, UnixPeerConfig};
+use crate::names::Name;
+use crate::tls::TlsError;
+
+/// Why clients cannot be told apart.
+#[derive(Debug, thiserror::Error)]
+#[error("the client `{client}`: {reason}")]
+pub struct ClientError {
+    /// Which.
+    pub client: Name,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub struct Clients {
+    pub(super) entries: Vec<Entry>,
+    pub(super) throttle: Throttle,
+    /// What proofs are remembered under is keyed with this.
+    #[expect(dead_code, reason = "asked by proofs that are costly to verify")]
+    pub(super) digest_key: aws_lc_rs::hmac::Key,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: Name,
+    pub(super) kind: Kind,
+    pub(super) proof: Known,
+}
+
+/// What a proof is held against.
+#[derive(Debug)]
+pub(super) enum Known {
+    Mtls(Rule),
+    ApiKey { config: ApiKeyConfig, keys: ArcSwap<Keys> },
+    Cidr(Vec<IpNet>),
+    UnixPeer(UnixPeerConfig),
+}
+
+impl Clients {
+    /// Reads what is needed, blocking. What cannot be read is no client.
+    pub fn try_new(configs: &[ClientConfig]) -> Result<Arc<Self>, ClientError> {
+        let entry = |config: &ClientConfig| {
+            let refused = |reason| ClientError { client: config.name.clone(), reason };
+            let proof = Known::read(&config.proof).map_err(refused)?;
+            Ok(Entry { name: config.name.clone(), kind: config.proof.kind(), proof })
+        };
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let digest_key = aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random);
+        Ok(Arc::new(Self {
+            entries: configs.iter().map(entry).collect::<Result<_, _>>()?,
+            throttle: Throttle::new(),
+            digest_key: digest_key.expect("the system has random numbers"),
+        }))
+    }
+
+    /// The names, in the order of the configuration.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.entries.iter().map(|entry| &entry.name)
+    }
+
+    /// The place of a client.
+    pub fn index_of(&self, name: &Name) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.name == *name)
+    }
+}
+
+impl Entry {
+    pub(super) fn key_header(&self) -> Option<&HeaderName> {
+        match &self.proof {
+            Known::ApiKey { config, .. } => Some(&config.header),
+            _ => None,
+        }
+    }
+}
+
+impl Known {
+    fn read(proof: &Proof) -> Result<Self, String> {
+        Ok(match proof {
+            Proof::Mtls(config) => {
+                Self::Mtls(Rule::try_new(config).map_err(|error: TlsError| error.to_string())?)
+            }
+            Proof::ApiKey(config) => {
+                Self::ApiKey { config: config.clone(), keys: ArcSwap::from_pointee(keys(config)?) }
+            }
+            Proof::Cidr(networks) => Self::Cidr(networks.clone()),
+            Proof::UnixPeer(config) => Self::UnixPeer(config.clone()),
+        })
+    }
+
+    /// The files to watch.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Mtls(rule) => rule.file().into_iter().collect(),
+            Self::ApiKey { config, .. } => config.file.clone().into_iter().collect(),
+            Self::Cidr(_) | Self::UnixPeer(_) => Vec::new(),
+        }
+    }
+
+    /// Reads the files again, blocking. After an error all is as it was.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        match self {
+            Self::Mtls(rule) => rule.reload().map_err(|error| error.to_string()),
+            Self::ApiKey { config, keys: current } => {
+                current.store(Arc::new(keys(config)?));
+                Ok(())
+            }
+            Self::Cidr(_) | Self::UnixPeer(_) => Ok(()),
+        }
+    }
+}
+
+fn keys(config: &ApiKeyConfig) -> Result<Keys, String> {
+    let mut digests = config.digests.clone();
+    if let Some(path) = &config.file {
+        digests.extend(api_key::read(path)?);
+    }
+    Ok(Keys::new(&digests))
+}
