@@ -24,6 +24,7 @@ mod listener_tls;
 mod login;
 mod oauth;
 mod pressure;
+mod provider_pages;
 mod proxy_messages;
 mod proxy_protocol;
 mod proxy_reverse;

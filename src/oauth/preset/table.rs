@@ -300,6 +300,7 @@ pub static HYDRA: Preset = Preset {
     offline_scope: &["offline_access", "offline"],
     rotates: Some(true),
     refresh_token_lifetime: days(30),
+    errors: &[("token_inactive", GrantDead)],
     ..GENERIC
 };
 
