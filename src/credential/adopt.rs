@@ -262,11 +262,11 @@ impl Task {
         match self.config.rotation {
             RotationMode::SingleUse => true,
             RotationMode::Reusable => false,
-            RotationMode::Auto => match (self.config.oauth.preset.rotates, record.observed.rotates) {
-                // A provider that is known to rotate may repeat the same one for a while.
-                (Some(true), _) => true,
-                (known, observed) => observed.or(known).unwrap_or(true),
-            },
+            // What is known goes before what was observed: one that rotates may repeat a refresh token for a while, and
+            // one that hands out new ones may leave the old ones good.
+            RotationMode::Auto => {
+                self.config.oauth.preset.rotates.or(record.observed.rotates).unwrap_or(true)
+            }
         }
     }
 

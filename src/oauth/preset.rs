@@ -35,7 +35,7 @@ pub struct Preset {
     pub offline_scope: &'static [&'static str],
     /// Parameters of the authorization request.
     pub login: &'static [(&'static str, &'static str)],
-    /// Whether refresh tokens are single use: `None` is not known, or a matter of the client's settings.
+    /// Whether a refresh token is spent by its use: `None` is not known, or a matter of the client's settings.
     pub rotates: Option<bool>,
     /// How long a spent refresh token may be sent again.
     pub grace: Duration,
@@ -51,6 +51,8 @@ pub struct Preset {
     pub issuer_alias: Option<&'static str>,
     /// The scheme of the `Authorization` field at its APIs.
     pub scheme: &'static str,
+    /// What it calls a bearer token, besides `Bearer`.
+    pub bearer_types: &'static [&'static str],
     /// Error codes of its own, for a refresh: letter case does not count.
     pub errors: &'static [(&'static str, FailureClass)],
     /// The field of a refusal that holds the code, besides `error`.

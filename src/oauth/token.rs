@@ -82,7 +82,7 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         return refused(FailureClass::Configuration, reason, refresh_token);
     }
     match fields.text("token_type") {
-        Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+        Some(kind) if kind.eq_ignore_ascii_case("bearer") || judge.preset.bearer_types.contains(&kind) => {}
         None if !judge.preset.strict_token_type => {}
         Some(kind) => {
             let reason =

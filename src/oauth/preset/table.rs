@@ -51,6 +51,7 @@ pub static GENERIC: Preset = Preset {
     min_interval: seconds(5),
     issuer_alias: None,
     scheme: "Bearer",
+    bearer_types: &[],
     errors: &[],
     error_field: None,
     // The refresh token may be as good as before: it is kept, and tried rarely.
@@ -217,6 +218,7 @@ pub static SLACK: Preset = Preset {
     endpoints: at("https://slack.com/api/oauth.v2.access", "https://slack.com/oauth/v2/authorize", "", ""),
     secret_auth: SecretAuth::Post,
     rotates: Some(true),
+    bearer_types: &["bot", "user"],
     errors: &[("invalid_auth", GrantDead), ("token_revoked", GrantDead), ("account_inactive", GrantDead)],
     ..GENERIC
 };
