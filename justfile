@@ -29,6 +29,15 @@ lint:
 fuzz TARGET MINUTES="5":
     fuzz/run {{TARGET}} {{MINUTES}}
 
+# Times of the hot path's parts, and their instructions under valgrind.
+bench:
+    cargo bench -p bearward-benches --bench times
+    benches/instructions
+
+# bearward beside nginx, HAProxy and Envoy: what a request costs.
+compare *arguments:
+    benches/compare/run {{arguments}}
+
 # Licences, advisories and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny check

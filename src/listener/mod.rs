@@ -3,6 +3,8 @@
 //! Owns: accepting, handing connections to the least loaded worker, draining. Never runs control work.
 
 mod acceptor;
+#[doc(hidden)]
+pub mod bench;
 mod bind;
 mod boundary;
 mod data_plane;

@@ -198,7 +198,7 @@ async fn once_more(
 }
 
 /// Removes what does not pass. Tells what was asked of the connection itself.
-fn strip(
+pub(super) fn strip(
     identity: &Identity,
     route: &Route,
     client: &Client,
@@ -239,7 +239,7 @@ fn strip(
 }
 
 /// Sets what the upstream is to see, all but the credential.
-fn edit(
+pub(super) fn edit(
     identity: &Identity,
     route: &Route,
     client: &Client,

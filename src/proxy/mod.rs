@@ -8,6 +8,8 @@ mod answer;
 mod answer_body;
 mod asked;
 mod authenticate;
+#[doc(hidden)]
+pub mod bench;
 mod body;
 mod chain;
 mod challenge;

@@ -1,0 +1,64 @@
+//! What the benchmarks call of the work on one head. No part of the library's interface.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request};
+
+use super::handle::{edit, strip};
+use super::headers::judge_answer;
+use super::{Client, Identity, Link, Peer, Route, Site, admit};
+use crate::clock::Clock;
+use crate::route::RouteConfig;
+use crate::route::table::RouteTable;
+use crate::upstream::{Connector, Pool};
+
+/// A client on loopback at a site of one route.
+#[derive(Debug)]
+pub struct Heads {
+    site: Site,
+    client: Rc<Client>,
+    id: HeaderValue,
+}
+
+impl Heads {
+    /// At this route. The error is a message for a person.
+    pub fn at(route: &RouteConfig) -> Result<Self, String> {
+        let loopback = Some([127, 0, 0, 1].into());
+        let pool = Pool::new(Connector::try_new(&route.upstream, None, route.timeouts.connect)?);
+        let ready = Route::new(route, pool, None, Arc::default(), Arc::default(), 1, None);
+        let site = Site {
+            table: RouteTable::new(std::slice::from_ref(route), loopback),
+            routes: vec![Rc::new(ready)],
+            allowed_origins: Vec::new(),
+            unrouted: Arc::default(),
+            identity: Rc::new(Identity::new(Clock::System, "bearward-bench")),
+        };
+        let peer = Peer { address: loopback, ..Peer::default() };
+        let client = Rc::new(Client::new(Rc::new(Link::new(peer))));
+        Ok(Self { site, client, id: HeaderValue::from_static("0123456789abcdef01234567") })
+    }
+
+    /// Authority, path, route, browser, method: whether the request may go on.
+    pub fn admit(&self, request: &Request<()>) -> bool {
+        admit::admit(&self.site, &self.client, request).is_ok()
+    }
+
+    /// Removes what does not pass and sets what the upstream sees; whether the request may go on.
+    pub fn rewrite(&self, head: &mut Parts) -> bool {
+        let route = &self.site.routes[0];
+        strip(&self.site.identity, route, &self.client, head, true).is_ok_and(|(seen, _)| {
+            edit(&self.site.identity, route, &self.client, head, &self.id, seen).is_ok()
+        })
+    }
+
+    /// Judges the fields of an answer; whether they are in order.
+    pub fn judge_answer(&self, headers: &HeaderMap) -> bool {
+        let mut remove = self.site.identity.scratch.take();
+        remove.clear();
+        let judged = judge_answer(headers, &mut remove).is_ok();
+        self.site.identity.scratch.replace(remove);
+        judged
+    }
+}
