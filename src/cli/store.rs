@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::credential::login::{InstallError, Installation};
 use crate::credential::{CredentialConfig, identity};
 use crate::names::Name;
-use crate::oauth::Grant;
 use crate::secret::{Secret, SecretSource};
 use crate::store::file::export;
 use crate::store::{Record, RecordState, Store};
@@ -190,7 +189,7 @@ async fn export(store: &Store, wanted: &[String], key: PathBuf) -> Outcome {
 }
 
 async fn import_token(store: &Store, credential: &CredentialConfig) -> Outcome {
-    if !matches!(credential.oauth.grant, Grant::RefreshToken { .. }) {
+    if credential.oauth.grant.is_unattended() {
         let grant = credential.oauth.grant.as_str();
         return Err((
             exit::INVALID,

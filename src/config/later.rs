@@ -8,14 +8,14 @@ const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["telemetry"]),
     ("listener", &["intercept", "rules", "egress_network", "dry_run"]),
     ("upstream", &["balance", "health"]),
-    ("credential", &["subject_token", "subject_token_type", "inject", "dpop", "revoke_on_removal", "custom"]),
+    ("credential", &["inject", "dpop", "revoke_on_removal"]),
     ("log", &["access", "audit"]),
 ];
 
 /// Values by choice.
 const VALUES: &[(&str, &[&str])] = &[
     ("listener kind", &["egress"]),
-    ("grant", &["token_exchange", "password", "custom", "authorization_code", "device_code"]),
+    ("grant", &["authorization_code", "device_code"]),
     ("client authentication method", &["tls_client_auth", "self_signed_tls_client_auth"]),
     ("store kind", &["etcd", "kubernetes", "redis"]),
     ("protocol", &["h2", "h2c"]),

@@ -19,6 +19,7 @@ mod redact;
 mod reference;
 mod secrets;
 mod source;
+mod template;
 mod tree;
 mod values;
 

@@ -168,7 +168,22 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check("https://id.example.com", "http://id.example.com", &["plain http", "in the clear"]);
     check("token_endpoint: https://id.example.com/token", "", &["neither `token_endpoint` nor `issuer`"]);
     check("grant: refresh_token", "grant: refresh_tokn", &["did you mean `refresh_token`?"]);
-    check("grant: refresh_token", "grant: password", &["not supported by this version"]);
+    check("grant: refresh_token", "grant: device_code", &["not supported by this version"]);
+    check("grant: refresh_token", "grant: password", &["RFC 9700", "say `grant: refresh_token`"]);
+    check("grant: refresh_token", "grant: token_exchange", &["needs `subject_token`"]);
+    check("grant: refresh_token", "grant: custom", &["needs `custom`"]);
+    let custom = |inner: &str| format!("grant: custom\n    custom: {{{inner}}}");
+    let url = "url: \"https://id.example.com/s\"";
+    for (inner, words) in [
+        (format!("{url}, form: {{a: \"{{refresh_tokn}}\"}}"), "did you mean `{refresh_token}`?"),
+        (format!("{url}, response: {{access_token: data.token}}"), "write `/data/token`"),
+        (format!("{url}, form: {{a: b}}, json: {{a: b}}"), "a request has one body"),
+        (format!("{url}, headers: {{Host: b}}"), "set by the connection itself"),
+        (url.to_owned(), "this seed would never be redeemed"),
+        ("form: {a: b}".to_owned(), "the key `url` of `custom` is missing"),
+    ] {
+        check("grant: refresh_token", &custom(&inner), &[words]);
+    }
     check("grant: refresh_token", "grant: static", &["`client` has no meaning", "needs `token`"]);
     check(
         "grant: refresh_token",

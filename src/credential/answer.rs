@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::CredentialConfig;
 use super::adopt::hash;
 use super::attempt::{Ended, Sending, Sent, Work};
 use super::schedule::{self, SLOW_RETRY};
@@ -34,6 +35,7 @@ impl Task {
 
         self.doubt = None;
         self.failures = 0;
+        self.passwords_refused = 0;
         self.phase = Phase::Ready;
         self.tried = true;
         self.last_error = None;
@@ -168,7 +170,7 @@ impl Task {
         }
         match class {
             FailureClass::GrantDead => self.grant_is_dead(work, sending, failure).await,
-            FailureClass::Configuration => Err(self.configuration_is_wrong(work, failure).await),
+            FailureClass::Configuration => Err(self.configuration_is_wrong(work, sending, failure).await),
             FailureClass::Ambiguous => Err(self.outcome_is_unknown(work, failure, sent)),
             FailureClass::Transient | FailureClass::Clean => Err(self.will_pass(work, class, failure).await),
         }
@@ -241,12 +243,23 @@ impl Task {
 
     /// Half an hour also where a wrong secret burns refresh tokens: a secret that is mended at the provider
     /// shows nowhere here, and what one wrong request burnt no further one can.
-    async fn configuration_is_wrong(&mut self, work: &mut Work, failure: &Failure) -> Ended {
+    async fn configuration_is_wrong(
+        &mut self,
+        work: &mut Work,
+        sending: &Sending,
+        failure: &Failure,
+    ) -> Ended {
         if self.skew_news && seed::uses_assertions(&self.config.oauth) {
             // The assertion was dated by a clock that we now know to be wrong: the next one is not.
             return self.will_pass(work, FailureClass::Configuration, failure).await;
         }
         self.settle(work).await;
+        if refuses_password(&self.config, sending, failure) {
+            self.passwords_refused += 1;
+            if self.password_is_given_up() {
+                return self.give_password_up(failure);
+            }
+        }
         let until = self.clock.boot().plus(SLOW_RETRY);
         self.phase = Phase::Misconfigured { until };
         let remedy = match failure.error.as_str() {
@@ -264,6 +277,20 @@ impl Task {
         );
         self.remedy = Some(remedy);
         self.note(FailureClass::Configuration, failure, Some(until));
+        Ended::Failed(failure.message.clone())
+    }
+
+    /// Whoever sends a wrong password for ever locks its owner out.
+    fn give_password_up(&mut self, failure: &Failure) -> Ended {
+        self.phase = Phase::Dead;
+        let remedy = format!(
+            "the provider refused the password of `{}` {} times: nothing is sent until its file changes or the program is \
+             started again",
+            self.config.name, self.passwords_refused
+        );
+        tracing::error!(credential = %self.config.name, error = failure.error, remedy, "the password is given up");
+        self.remedy = Some(remedy);
+        self.note(FailureClass::Configuration, failure, None);
         Ended::Failed(failure.message.clone())
     }
 
@@ -340,4 +367,10 @@ impl Task {
             retry_at: retry_at.map(|at| wall_of(&self.clock, at)),
         });
     }
+}
+
+/// Whether it may be the password that is refused, and a repetition may lock the account.
+fn refuses_password(config: &CredentialConfig, sending: &Sending, failure: &Failure) -> bool {
+    let refused = matches!(failure.error.as_str(), "invalid_grant" | "http_400" | "http_401" | "http_403");
+    matches!(sending, Sending::Own) && config.oauth.grant.sends_password() && refused
 }

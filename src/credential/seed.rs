@@ -18,6 +18,8 @@ pub fn identity(oauth: &OAuthConfig) -> Identity {
         client_id: oauth.client_id.clone(),
         subject: match &oauth.grant {
             Grant::JwtBearer(crate::oauth::UserAssertion::Minted { subject, .. }) => Some(subject.clone()),
+            Grant::Password { username, .. } => Some(username.clone()),
+            Grant::Custom(custom) => custom.username.clone(),
             _ => None,
         },
     }
@@ -26,7 +28,14 @@ pub fn identity(oauth: &OAuthConfig) -> Identity {
 /// A digest of requested scope, audience and resource: when it changes the access token is dropped.
 pub fn request_digest(oauth: &OAuthConfig) -> String {
     let asked = (&oauth.scope, &oauth.refresh_scope, &oauth.audience, &oauth.resource);
-    let text = serde_json::to_vec(&asked).expect("texts become JSON");
+    let mut text = serde_json::to_vec(&asked).expect("texts become JSON");
+    match &oauth.grant {
+        Grant::TokenExchange(exchange) => {
+            text.extend(exchange.requested_token_type.as_deref().unwrap_or_default().bytes());
+        }
+        Grant::Custom(custom) => text.extend(custom.source().to_string().bytes()),
+        _ => {}
+    }
     Fingerprint::of(&text).to_hex()[..16].to_owned()
 }
 
@@ -34,7 +43,12 @@ pub fn request_digest(oauth: &OAuthConfig) -> String {
 pub(super) fn source(config: &CredentialConfig) -> Option<&SecretSource> {
     match &config.oauth.grant {
         Grant::RefreshToken { seed } => seed.as_ref(),
-        Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::Static { .. } => None,
+        Grant::Custom(custom) => custom.seed.as_ref(),
+        Grant::ClientCredentials
+        | Grant::JwtBearer(_)
+        | Grant::TokenExchange(_)
+        | Grant::Password { .. }
+        | Grant::Static { .. } => None,
     }
 }
 
@@ -123,6 +137,10 @@ pub(super) fn login_remedy(config: &CredentialConfig, error: Option<&str>) -> St
         }
         (None, _) => ", or give the credential a `refresh_token` in the configuration".to_owned(),
     };
+    if matches!(config.oauth.grant, Grant::Custom(_)) {
+        // Nobody can log in at an endpoint that is not OAuth's.
+        return seed.trim_start_matches(", or ").to_owned();
+    }
     format!("run `bearward login {name}`{seed}")
 }
 

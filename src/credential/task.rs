@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(50);
 /// A wall clock that moved more than this against the boot clock was set by somebody.
 const CLOCK_STEP: i64 = 10_000;
+/// A refused password is sent this often in all.
+const PASSWORD_TRIES: u8 = 3;
 /// The token that is served.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -73,6 +75,8 @@ pub(super) struct Task {
     pub(super) phase: Phase,
     pub(super) doubt: Option<FirstSend>,
     pub(super) failures: u32,
+    /// How often the provider has refused the password that is configured.
+    pub(super) passwords_refused: u8,
     pub(super) last_request: Option<BootTime>,
     pub(super) unsaved: Option<Box<Unsaved>>,
     pub(super) forced: VecDeque<BootTime>,
@@ -143,6 +147,7 @@ impl Task {
             phase: Phase::Ready,
             doubt: None,
             failures: 0,
+            passwords_refused: 0,
             last_request: None,
             unsaved: None,
             forced: VecDeque::new(),
@@ -236,7 +241,8 @@ impl Task {
             }
         }
         if self.files.changed().await
-            && matches!(self.phase, Phase::Misconfigured { .. } | Phase::Waiting { .. })
+            && (matches!(self.phase, Phase::Misconfigured { .. } | Phase::Waiting { .. })
+                || self.password_is_given_up())
         {
             tracing::info!(credential = %self.config.name, "a secret or key file changed: trying at once");
             self.want_at_once();
@@ -248,6 +254,7 @@ impl Task {
 
     pub(super) fn want_at_once(&mut self) {
         self.phase = Phase::Wanted;
+        self.passwords_refused = 0;
         self.failures = 0;
         self.last_request = None;
     }
@@ -291,6 +298,11 @@ impl Task {
             last_request: self.last_request,
             min_interval: self.config.min_interval,
         }
+    }
+
+    /// A password that the provider refused this often is not sent again: the next time might lock the account.
+    pub(super) fn password_is_given_up(&self) -> bool {
+        self.passwords_refused >= PASSWORD_TRIES
     }
 
     pub(super) fn stopping(&self) -> bool {

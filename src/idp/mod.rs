@@ -29,6 +29,7 @@ mod server;
 mod service;
 mod settings;
 mod token;
+mod vendor;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,6 +99,9 @@ impl Idp {
     /// The path of the token endpoint.
     pub const TOKEN_PATH: &'static str = "/oauth2/v1/token";
 
+    /// The path of a token endpoint that is not OAuth's.
+    pub const VENDOR_PATH: &'static str = "/api/v2/session";
+
     /// Binds both listeners and serves on the current runtime.
     pub async fn start(settings: Settings) -> std::io::Result<Self> {
         let listener = TcpListener::bind(settings.bind).await?;
@@ -166,6 +170,11 @@ impl Idp {
         format!("{}{}", self.shared.base_url, Self::TOKEN_PATH)
     }
 
+    /// The URL of a token endpoint that is not OAuth's: see `vendor.rs` for what it takes.
+    pub fn vendor_endpoint(&self) -> String {
+        format!("{}{}", self.shared.base_url, Self::VENDOR_PATH)
+    }
+
     /// The URL of the control API, with a slash at its end.
     pub fn control_url(&self) -> String {
         format!("{}{}", self.shared.base_url, Self::CONTROL_PREFIX)
@@ -200,6 +209,11 @@ impl Idp {
     /// Changes the registered clients: a rotated secret, another key.
     pub fn change_clients(&self, change: impl FnOnce(&mut Vec<Client>)) {
         change(&mut self.shared.authority().clients);
+    }
+
+    /// Changes the users that the password grant and user assertions know.
+    pub fn change_users(&self, change: impl FnOnce(&mut Vec<User>)) {
+        change(&mut self.shared.authority().users);
     }
 
     /// The token requests so far, oldest first.

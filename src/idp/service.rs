@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::log::Outcome;
 use super::refusal::Refusal;
 use super::server::{Body, Connection, Dropped, full};
 use super::token::Authority;
-use super::{Idp, Shared, answer, control, echo};
+use super::{Idp, Shared, answer, control, echo, vendor};
 
 /// The largest body that the authorization server reads.
 const MAX_BODY: usize = 1024 * 1024;
@@ -53,7 +53,14 @@ async fn routed(
         return Ok(control::respond(shared, request.method(), rest, request.headers(), request.body()));
     }
     match (request.method(), path) {
-        (&Method::POST, Idp::TOKEN_PATH) => token(shared, &request, connection).await,
+        (&Method::POST, Idp::TOKEN_PATH) => match read_form(&request) {
+            Ok(form) => token(shared, request.headers(), form, false, connection).await,
+            Err(refusal) => Ok(refusal.response()),
+        },
+        (&Method::POST, Idp::VENDOR_PATH) => match vendor::read(request.body()) {
+            Ok(form) => token(shared, request.headers(), form, true, connection).await,
+            Err(refusal) => Ok(refusal.response()),
+        },
         (&Method::POST, "/oauth2/v1/introspect") => Ok(introspect(shared, &request)),
         (&Method::POST, "/oauth2/v1/revoke") => Ok(revoke(shared, &request)),
         (&Method::GET, "/.well-known/openid-configuration" | "/.well-known/oauth-authorization-server") => {
@@ -66,15 +73,13 @@ async fn routed(
 
 async fn token(
     shared: &Shared,
-    request: &Request<Bytes>,
+    headers: &HeaderMap,
+    form: Form,
+    vendor: bool,
     connection: &Connection,
 ) -> Result<Response<Body>, Dropped> {
-    let form = match read_form(request) {
-        Ok(form) => form,
-        Err(refusal) => return Ok(refusal.response()),
-    };
     let faults = shared.faults.take();
-    let number = shared.authority().arrived(request.headers(), &form);
+    let number = shared.authority().arrived(headers, &form);
     shared.arrived.send_replace(number);
     let ended = |outcome: Outcome| shared.authority().log.end(number, outcome);
 
@@ -82,7 +87,7 @@ async fn token(
         ended(Outcome::NotProcessed);
         return early;
     }
-    let (outcome, answer) = shared.authority().token(request.headers(), &form);
+    let (outcome, answer) = shared.authority().token(headers, &form);
     ended(outcome);
     after(&faults, connection).await?;
     let fixed = faults.iter().find_map(|fault| match fault {
@@ -91,6 +96,7 @@ async fn token(
     });
     Ok(match (fixed, answer) {
         (Some(fixed), _) => fixed,
+        (None, Ok(fields)) if vendor => json_answer(&vendor::answer(fields)),
         (None, Ok(fields)) => answer::success(fields, &faults),
         (None, Err(refusal)) => refusal.response(),
     })
@@ -159,6 +165,7 @@ fn metadata(shared: &Shared) -> Response<Body> {
         "introspection_endpoint": format!("{base}/oauth2/v1/introspect"),
         "grant_types_supported": [
             "refresh_token", "client_credentials", "password", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
         ],
         "token_endpoint_auth_methods_supported": [
             "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none",

@@ -77,6 +77,8 @@ pub struct Client {
     pub secrets: Vec<Secret>,
     /// Any of these verifies its assertions: `private_key_jwt` and user assertions.
     pub keys: Vec<VerifyingKey>,
+    /// Subject and actor tokens that it may exchange (RFC 8693).
+    pub foreign_tokens: Vec<Secret>,
     /// Whether it may come without authentication.
     pub public: bool,
     /// Whether Basic is percent-decoded (RFC 6749 2.3.1) or taken as it is.
@@ -100,6 +102,7 @@ impl Client {
             id: id.into(),
             secrets: Vec::new(),
             keys: Vec::new(),
+            foreign_tokens: Vec::new(),
             public: true,
             basic: BasicDecoding::Form,
         }

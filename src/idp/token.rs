@@ -17,6 +17,10 @@ use crate::secret::{Fingerprint, Secret};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// What a request to the vendor's endpoint is taken for.
+pub(super) const VENDOR: &str = "x-vendor";
+
 /// Everything that a request may change.
 #[derive(Debug)]
 pub(super) struct Authority {
@@ -70,7 +74,12 @@ impl Authority {
                     access_token: pair.access_token.fingerprint(),
                     refresh_token: pair.refresh_token.as_ref().map(Secret::fingerprint),
                 };
-                (outcome, Ok(fields(&pair, scope)))
+                let mut fields = fields(&pair, scope);
+                if form.value("grant_type") == Some(TOKEN_EXCHANGE) {
+                    let kind = "urn:ietf:params:oauth:token-type:access_token";
+                    fields.insert("issued_token_type".into(), kind.into());
+                }
+                (outcome, Ok(fields))
             }
             Err(refusal) => (refusal.outcome(), Err(refusal)),
         }
@@ -98,6 +107,11 @@ impl Authority {
                 let subject = self.asserted_user(&client, form)?;
                 Ok((self.begin(&client, &subject, form, true), None))
             }
+            TOKEN_EXCHANGE => {
+                let subject = exchanged_subject(&client, form)?;
+                Ok((self.begin(&client, &subject, form, true), None))
+            }
+            VENDOR => Ok((self.begin(&client, &client.id, form, true), None)),
             "password" => {
                 let subject = self.password_user(form)?;
                 Ok((self.begin(&client, &subject, form, true), None))
@@ -191,6 +205,21 @@ impl Authority {
             }),
         })
     }
+}
+
+/// RFC 8693 2.1, 2.2.2: a token that this server was told of, with its type; an actor's likewise.
+fn exchanged_subject(client: &Client, form: &Form) -> Result<String, Refusal> {
+    let known = |token: &str| client.foreign_tokens.iter().any(|known| known.expose() == token);
+    let (token, kind) = (form.required("subject_token")?, form.required("subject_token_type")?);
+    if !kind.starts_with("urn:ietf:params:oauth:token-type:") || !known(token) {
+        return Err(Refusal::invalid_request("The subject token is not known."));
+    }
+    match (form.value("actor_token"), form.value("actor_token_type")) {
+        (None, None) => {}
+        (Some(actor), Some(_)) if known(actor) => {}
+        _ => return Err(Refusal::invalid_request("The actor token is not known.")),
+    }
+    Ok(format!("{} by exchange", client.id))
 }
 
 /// The fields of a successful answer.

@@ -121,12 +121,35 @@ impl Fields {
         )
     }
 
+    /// The values at the given places under the names that OAuth has for them.
+    pub(super) fn found_at(mut self, places: &[(&'static str, &str)]) -> Self {
+        let mut whole = Value::Object(std::mem::take(&mut self.0));
+        let found = places.iter().filter_map(|(name, pointer)| {
+            Some(((*name).to_owned(), std::mem::take(whole.pointer_mut(pointer)?)))
+        });
+        let found = found.collect();
+        wipe(&mut whole);
+        Self(found)
+    }
+
     /// Takes a text out; an empty one counts as none.
     pub(super) fn take_secret(&mut self, name: &str) -> Option<Secret> {
         match self.0.get_mut(name)? {
             Value::String(text) if !text.is_empty() => Some(Secret::new(std::mem::take(text))),
             _ => None,
         }
+    }
+
+    /// Whether there is anything at this place.
+    pub(super) fn has(&self, pointer: &str) -> bool {
+        let mut rest = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let first = rest.next().and_then(|step| self.0.get(&step));
+        let found = rest.try_fold(first, |value, step| match value? {
+            Value::Object(map) => Some(map.get(&step)),
+            Value::Array(list) => Some(step.parse::<usize>().ok().and_then(|index| list.get(index))),
+            _ => None,
+        });
+        found.flatten().is_some_and(|value| !value.is_null())
     }
 
     /// A text; an empty one counts as none.
@@ -182,14 +205,16 @@ impl Fields {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        fn wipe(value: &mut Value) {
-            match value {
-                Value::String(text) => text.zeroize(),
-                Value::Array(list) => list.iter_mut().for_each(wipe),
-                Value::Object(map) => map.values_mut().for_each(wipe),
-                Value::Null | Value::Bool(_) | Value::Number(_) => {}
-            }
-        }
         self.0.values_mut().for_each(wipe);
+    }
+}
+
+/// Zeroes every text in it.
+pub(super) fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(list) => list.iter_mut().for_each(wipe),
+        Value::Object(map) => map.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

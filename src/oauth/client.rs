@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use http::Method;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -17,8 +16,8 @@ use super::jws::KeyCache;
 use super::metadata::{Ask, Discovery, Metadata, check_endpoint};
 use super::scrub::Scrubber;
 use super::{
-    ClientAuth, ClientIdParam, EndpointSource, Failure, FailureClass, Grant, OAuthConfig, SetupError,
-    TokenRequest, TokenResponse, client_auth, form, grant, token,
+    ClientAuth, ClientIdParam, CustomResponse, EndpointSource, Failure, FailureClass, Grant, OAuthConfig,
+    SetupError, TokenRequest, TokenResponse, client_auth, form, grant, token,
 };
 use crate::clock::UnixTime;
 use crate::secret::SecretError;
@@ -38,6 +37,8 @@ struct Prepared {
     exchange: Exchange,
     scrubber: Scrubber,
     endpoint: String,
+    /// Where an answer that is not OAuth's has its token.
+    response: Option<CustomResponse>,
 }
 
 impl OAuthClient {
@@ -64,6 +65,9 @@ impl OAuthClient {
 
     fn check(&self) -> Result<(), SetupError> {
         let config = &self.config;
+        if let Grant::Custom(custom) = &config.grant {
+            custom.check(&config.client_auth)?;
+        }
         let (name, url) = match &config.endpoint {
             EndpointSource::Url(url) => ("token_endpoint", url),
             EndpointSource::Issuer(url) => ("issuer", url),
@@ -83,7 +87,8 @@ impl OAuthClient {
                 )));
             }
         }
-        if config.client_id.is_empty() && !names_no_client(&config.client_auth) {
+        let asks_for_client = !matches!(config.grant, Grant::Custom(_));
+        if asks_for_client && config.client_id.is_empty() && !names_no_client(&config.client_auth) {
             return Err(SetupError::Http("client.id is missing".into()));
         }
         if self.http.tls.server_name.is_some() && self.http.proxy.is_some() {
@@ -161,6 +166,13 @@ impl OAuthClient {
     ) -> Result<Prepared, Failure> {
         let config = &self.config;
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
+        if let Some((custom, refresh_token)) = config.grant.custom_request(request) {
+            let made = grant::custom::make(config, custom, &self.client_key, refresh_token, now);
+            let grant::custom::Made { exchange, scrubber, endpoint } =
+                made.await.map_err(|error| unprepared(&error))?;
+            let response = Some(custom.response.clone());
+            return Ok(Prepared { client, exchange, scrubber, endpoint, response });
+        }
         let (url, issuer) = match &config.endpoint {
             EndpointSource::Url(url) => (url.clone(), None),
             EndpointSource::Issuer(issuer) => {
@@ -195,8 +207,8 @@ impl OAuthClient {
             .map_err(|error| unprepared(&error))?;
         let Draft { form, authorization, scrubber } = draft;
         let endpoint = shown(&url);
-        let exchange = Exchange { method: Method::POST, url, authorization, form: Some(form.encode()) };
-        Ok(Prepared { client, exchange, scrubber, endpoint })
+        let exchange = Exchange::post(url, form.encode(), authorization);
+        Ok(Prepared { client, exchange, scrubber, endpoint, response: None })
     }
 
     /// The provider's metadata, where an issuer is configured.
@@ -229,12 +241,7 @@ impl OAuthClient {
             .map_err(|error| unprepared(&error))?;
         let Draft { form, authorization, scrubber } = draft;
         let shown = shown(endpoint);
-        let exchange = Exchange {
-            method: Method::POST,
-            url: endpoint.clone(),
-            authorization,
-            form: Some(form.encode()),
-        };
+        let exchange = Exchange::post(endpoint.clone(), form.encode(), authorization);
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         let deadline = Instant::now() + self.config.request_timeout;
         let mut answer = self.http.exchange(&client, exchange, deadline).await.map_err(|lost| {
@@ -248,8 +255,15 @@ impl OAuthClient {
         if answer.status.is_success() && !refused {
             return Ok(body);
         }
-        let preset = self.config.preset;
-        let judge = Judge { stake: Stake::OwnGrant, preset, endpoint: &shown, scrubber: &scrubber, now };
+        let judge = Judge {
+            stake: Stake::OwnGrant,
+            preset: self.config.preset,
+            grant: &self.config.grant,
+            endpoint: &shown,
+            scrubber: &scrubber,
+            response: None,
+            now,
+        };
         Err(judge.refusal(&answer, &body))
     }
 
@@ -267,9 +281,16 @@ impl OAuthClient {
         deadline: Instant,
         now: UnixTime,
     ) -> Result<TokenResponse, Failure> {
-        let Prepared { client, exchange, scrubber, endpoint } = prepared;
-        let judge =
-            Judge { stake, preset: self.config.preset, endpoint: &endpoint, scrubber: &scrubber, now };
+        let Prepared { client, exchange, scrubber, endpoint, response } = prepared;
+        let judge = Judge {
+            stake,
+            preset: self.config.preset,
+            grant: &self.config.grant,
+            endpoint: &endpoint,
+            scrubber: &scrubber,
+            response: response.as_ref(),
+            now,
+        };
         let answer = self.http.exchange(&client, exchange, deadline).await.map_err(|lost| {
             let class = if lost.written { stake.outcome_unknown() } else { FailureClass::Clean };
             let waited = match lost.error {

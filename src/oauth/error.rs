@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::answer::{Answer, Body, Fields};
 use super::preset::Preset;
 use super::scrub::Scrubber;
+use super::{CustomResponse, Grant};
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
@@ -107,10 +108,14 @@ pub(super) struct Judge<'a> {
     pub(super) stake: Stake,
     /// Whose quirks apply.
     pub(super) preset: &'a Preset,
+    /// Which grant is the credential's own.
+    pub(super) grant: &'a Grant,
     /// The token endpoint as it may be shown.
     pub(super) endpoint: &'a str,
     /// Everything that was sent and must not come back in a message.
     pub(super) scrubber: &'a Scrubber,
+    /// Where an answer that is not OAuth's has its token.
+    pub(super) response: Option<&'a CustomResponse>,
     /// The wall clock, for `Retry-After` dates.
     pub(super) now: UnixTime,
 }
@@ -254,8 +259,11 @@ impl Judge<'_> {
             }
             (FailureClass::Configuration, "unsupported_grant_type") => "; check `grant` and `token_endpoint`",
             (FailureClass::Configuration, "invalid_scope") => "; check `scope`",
-            (FailureClass::Configuration, "invalid_grant") => {
-                "; check the assertion: key, certificate alias, `aud`, `sub` and the clocks"
+            (FailureClass::Configuration, "invalid_grant") => self.grant.remedy(),
+            (FailureClass::Configuration, "invalid_request")
+                if matches!(self.grant, Grant::TokenExchange(_)) =>
+            {
+                self.grant.remedy()
             }
             _ => "",
         }

@@ -18,6 +18,13 @@ pub(super) const RESERVED: &[(&str, &str)] = &[
     ("scope", "use `scope` or `refresh.scope`"),
     ("audience", "use `audience`"),
     ("resource", "use `resource`"),
+    ("username", "use `username`"),
+    ("password", "use `password`"),
+    ("subject_token", "use `subject_token`"),
+    ("subject_token_type", "use `subject_token_type`"),
+    ("actor_token", "use `actor_token`"),
+    ("actor_token_type", "use `actor_token_type`"),
+    ("requested_token_type", "use `requested_token_type`"),
 ];
 
 /// Ordered parameters; zeroed when dropped.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::Method;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 use url::Url;
@@ -40,10 +40,31 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     /// Where.
     pub(super) url: Url,
-    /// `Authorization`, marked sensitive.
-    pub(super) authorization: Option<HeaderValue>,
-    /// The form body of a POST.
-    pub(super) form: Option<Zeroizing<String>>,
+    /// Header fields beside those that every request has; `Authorization` among them is marked sensitive.
+    pub(super) headers: HeaderMap,
+    /// What it carries.
+    pub(super) body: Option<Payload>,
+}
+
+/// A body with its type.
+pub(super) enum Payload {
+    /// Form parameters.
+    Form(Zeroizing<String>),
+    /// JSON.
+    Json(Zeroizing<String>),
+}
+
+impl Exchange {
+    /// A form with what authenticates it.
+    pub(super) fn post(url: Url, form: Zeroizing<String>, authorization: Option<HeaderValue>) -> Self {
+        let headers = authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect();
+        Self { method: Method::POST, url, headers, body: Some(Payload::Form(form)) }
+    }
+
+    /// A question that carries nothing.
+    pub(super) fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None }
+    }
 }
 
 /// Why there is no whole answer.
@@ -128,7 +149,7 @@ impl HttpSettings {
     }
 
     fn request(&self, exchange: Exchange) -> reqwest::Request {
-        let Exchange { method, mut url, authorization, form } = exchange;
+        let Exchange { method, mut url, headers: own, body } = exchange;
         let mut request = reqwest::Request::new(method, url.clone());
         if let Some(name) = &self.tls.server_name {
             // The name goes where TLS takes it from; the resolver and the Host field keep the address.
@@ -140,12 +161,16 @@ impl HttpSettings {
         }
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization);
+        let content = body.map(|body| match body {
+            Payload::Form(text) => ("application/x-www-form-urlencoded", text),
+            Payload::Json(text) => ("application/json", text),
+        });
+        if let Some((kind, _)) = &content {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        if let Some(form) = form {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-            *request.body_mut() = Some(form.as_bytes().to_vec().into());
+        headers.extend(own);
+        if let Some((_, text)) = content {
+            *request.body_mut() = Some(text.as_bytes().to_vec().into());
         }
         request
     }

@@ -6,7 +6,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Method;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -128,14 +127,14 @@ async fn fetch(ask: &Ask<'_>, issuer: &Url) -> Result<Metadata, Failure> {
     let mut worst: Option<Failure> = None;
     for url in candidates(issuer) {
         let place = shown(&url);
-        let exchange = Exchange { method: Method::GET, url, authorization: None, form: None };
-        let answer = ask.http.exchange(ask.client, exchange, ask.deadline).await.map_err(|lost| {
-            Failure::new(
-                FailureClass::Clean,
-                lost.error,
-                format!("discovery at {place} failed: {}", lost.reason),
-            )
-        })?;
+        let answer =
+            ask.http.exchange(ask.client, Exchange::get(url), ask.deadline).await.map_err(|lost| {
+                Failure::new(
+                    FailureClass::Clean,
+                    lost.error,
+                    format!("discovery at {place} failed: {}", lost.reason),
+                )
+            })?;
         match read(answer, issuer, ask.preset) {
             Ok(metadata) => return Ok(metadata),
             Err(Refused { class, reason }) => {

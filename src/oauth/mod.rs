@@ -21,6 +21,7 @@ pub mod login;
 pub mod metadata;
 pub mod preset;
 mod scrub;
+pub mod template;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::tls::TlsClientConfig;
 pub use client::OAuthClient;
 pub use client_auth::{Algorithm, Assertion, BasicEncoding, ClientAuth, ClientIdParam, KeyId, SigningKey};
 pub use error::{Failure, FailureClass};
+pub use grant::custom::{Custom, CustomBody, CustomResponse};
 pub use preset::Preset;
 pub use token::TokenResponse;
 
@@ -118,6 +120,17 @@ pub enum Grant {
     ClientCredentials,
     /// RFC 7523 2.1.
     JwtBearer(UserAssertion),
+    /// RFC 8693.
+    TokenExchange(Box<TokenExchange>),
+    /// RFC 6749 4.3, which RFC 9700 2.4 forbids.
+    Password {
+        /// `username`.
+        username: String,
+        /// `password`.
+        password: SecretSource,
+    },
+    /// An endpoint that is not OAuth's.
+    Custom(Box<Custom>),
     /// A fixed token that somebody else keeps fresh.
     Static {
         /// `token`.
@@ -128,8 +141,45 @@ pub enum Grant {
 impl Grant {
     /// Whether the grant can obtain a token without a person and without a refresh token.
     pub fn is_unattended(&self) -> bool {
-        matches!(self, Self::ClientCredentials | Self::JwtBearer(_) | Self::Static { .. })
+        match self {
+            Self::RefreshToken { .. } => false,
+            Self::Custom(custom) => !custom.refreshes(),
+            Self::ClientCredentials
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_)
+            | Self::Password { .. }
+            | Self::Static { .. } => true,
+        }
     }
+
+    /// Whether its requests carry a person's password: who repeats a wrong one locks the account.
+    pub fn sends_password(&self) -> bool {
+        match self {
+            Self::Password { .. } => true,
+            Self::Custom(custom) => custom.uses(template::Variable::Password),
+            _ => false,
+        }
+    }
+}
+
+/// `subject_token`, `actor_token` and what is asked for in exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenExchange {
+    /// Whose token is exchanged.
+    pub subject: ForeignToken,
+    /// Who acts for the subject.
+    pub actor: Option<ForeignToken>,
+    /// `requested_token_type`.
+    pub requested_token_type: Option<String>,
+}
+
+/// A token of elsewhere, read for every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignToken {
+    /// Where it is.
+    pub token: SecretSource,
+    /// Its type, a URI (RFC 8693 3).
+    pub kind: String,
 }
 
 /// `user_assertion`.

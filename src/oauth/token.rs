@@ -38,6 +38,14 @@ pub(super) fn read(mut answer: Answer, judge: &Judge<'_>) -> Result<TokenRespons
     if !answer.status.is_success() {
         return Err(judge.refusal(&answer, &body));
     }
+    let body = match (judge.response, body) {
+        (Some(response), Body::Fields(fields))
+            if fields.has(&response.access_token) || fields.error_code().is_none() =>
+        {
+            Body::Fields(fields.found_at(&response.places()))
+        }
+        (_, body) => body,
+    };
     match body {
         Body::Fields(mut fields) if fields.error_code().is_some() => {
             let mut failure = judge.oauth_error(&answer, &fields);
@@ -71,6 +79,10 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         Err(Failure { refresh_token, ..judge.failure(answer, class, "unusable", message) })
     };
     let Some(access_token) = fields.take_secret("access_token") else {
+        if let Some(response) = judge.response {
+            let reason = format!("without a token at `{}`; check `custom.response`", response.access_token);
+            return refused(FailureClass::Configuration, &reason, refresh_token);
+        }
         let class = match refresh_token {
             Some(_) => FailureClass::Transient,
             None => judge.stake.outcome_unknown(),
@@ -83,7 +95,7 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
     }
     match fields.text("token_type") {
         Some(kind) if kind.eq_ignore_ascii_case("bearer") || judge.preset.bearer_types.contains(&kind) => {}
-        None if !judge.preset.strict_token_type => {}
+        None if judge.response.is_some() || !judge.preset.strict_token_type => {}
         Some(kind) => {
             let reason =
                 format!("with token_type `{}`, and only Bearer is understood", judge.scrubber.code(kind));

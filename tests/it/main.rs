@@ -16,6 +16,7 @@ mod lifecycle;
 mod lifecycle_answers;
 mod lifecycle_doubt;
 mod lifecycle_failures;
+mod lifecycle_grants;
 mod lifecycle_seeds;
 mod lifecycle_store;
 mod lifecycle_time;

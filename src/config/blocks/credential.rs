@@ -5,9 +5,11 @@ use crate::config::addresses::{HttpUrl, ProxyUrl};
 use crate::config::block::{block, choice};
 use crate::config::read::{At, Named, OneOrMany};
 use crate::config::secrets::FileRef;
+use crate::config::template::Pointer;
 use crate::config::values::{Fraction, Loose, NonEmpty, Positive};
 use crate::credential::RotationMode;
 use crate::oauth::preset::Thumbprint;
+use crate::oauth::template::{JsonTemplate, Template};
 use crate::oauth::{Algorithm, BasicEncoding, ClientIdParam, Preset};
 use crate::origin::Origin;
 use crate::secret::SecretSource;
@@ -18,6 +20,9 @@ pub(in crate::config) enum GrantName {
     RefreshToken,
     ClientCredentials,
     JwtBearer,
+    TokenExchange,
+    Password,
+    Custom,
     Static,
 }
 
@@ -25,8 +30,26 @@ choice! { GrantName = "grant" {
     Self::RefreshToken => "refresh_token",
     Self::ClientCredentials => "client_credentials",
     Self::JwtBearer => "jwt_bearer",
+    Self::TokenExchange => "token_exchange",
+    Self::Password => "password",
+    Self::Custom => "custom",
     Self::Static => "static",
 } }
+
+impl GrantName {
+    /// As it is written.
+    pub(in crate::config) fn as_str(self) -> &'static str {
+        match self {
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+            Self::JwtBearer => "jwt_bearer",
+            Self::TokenExchange => "token_exchange",
+            Self::Password => "password",
+            Self::Custom => "custom",
+            Self::Static => "static",
+        }
+    }
+}
 
 /// `client.auth`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +112,7 @@ block! {
         default("false") required: bool;
         /// Who we are to the provider.
         optional client: Client;
-        /// How tokens are obtained: `refresh_token`, `client_credentials`, `jwt_bearer` or `static`.
+        /// How tokens are obtained: `refresh_token`, `client_credentials`, `jwt_bearer`, `token_exchange`, `password`, `custom` or `static`.
         required grant: GrantName;
         /// The seed: the first refresh token. It is redeemed once and never again; what follows it is in the store.
         optional refresh_token: SecretSource;
@@ -97,6 +120,22 @@ block! {
         optional token: SecretSource;
         /// The user assertion of `grant: jwt_bearer`.
         optional user_assertion: UserAssertionBlock;
+        /// The user name of `grant: password`, and `{username}` of `grant: custom`.
+        optional username: NonEmpty;
+        /// The password of `grant: password`, and `{password}` of `grant: custom`. One that is refused is sent three times at most.
+        optional password: SecretSource;
+        /// The token that `grant: token_exchange` exchanges, read for every request; `{subject_token}` of `grant: custom`.
+        optional subject_token: SecretSource;
+        /// Its type: a URI, or the last word of a registered one; `jwt` unless given.
+        optional subject_token_type: NonEmpty;
+        /// The token of who acts for the subject (`grant: token_exchange`), read for every request.
+        optional actor_token: SecretSource;
+        /// Its type, written in the same way; `jwt` unless given.
+        optional actor_token_type: NonEmpty;
+        /// The type of token that `grant: token_exchange` asks for, written in the same way.
+        optional requested_token_type: NonEmpty;
+        /// The request of `grant: custom` and where its answer has the token.
+        optional custom: CustomBlock;
         /// The scope of the first request.
         optional scope: NonEmpty;
         /// The `audience` parameter of the first request.
@@ -117,6 +156,36 @@ block! {
         optional outbound_proxy: ProxyUrl;
         /// What `bearward login` and `bearward revoke` need and discovery does not tell.
         optional login: Login;
+    }
+}
+
+block! {
+    /// A token endpoint that is not OAuth's. In `url` (behind the host), `headers`, `form` and the texts of `json` these stand for their values: `{client_id}`, `{client_secret}`, `{basic}` (base64 of `client_id:client_secret`), `{refresh_token}`, `{scope}`, `{audience}`, `{username}`, `{password}`, `{subject_token}`. `client.auth` is added as to any token request unless `{client_secret}`, `{basic}` or an `Authorization` field stands in the templates. Where `{refresh_token}` stands in them, this request spends refresh tokens; else the refresh token that an answer brings is spent by the `refresh_token` grant at `token_endpoint`, or at `url`.
+    struct CustomBlock = "custom" {
+        /// The method.
+        default("POST") method: http::Method;
+        /// The URL.
+        required url: Template;
+        /// Header fields.
+        optional headers: Named<Template>;
+        /// The parameters of a form body.
+        optional form: Named<Template>;
+        /// A JSON body.
+        optional json: JsonTemplate;
+        /// Where the answer has what is needed.
+        optional response: CustomResponseBlock;
+    }
+}
+
+block! {
+    /// Where a custom answer has what is needed, as JSON pointers.
+    struct CustomResponseBlock = "custom response" {
+        /// The access token; `/access_token` unless given.
+        optional access_token: Pointer;
+        /// Its lifetime in seconds; `/expires_in` unless given.
+        optional expires_in: Pointer;
+        /// A refresh token; without this none is taken.
+        optional refresh_token: Pointer;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::secret;
-use crate::config::blocks::credential::{AuthName, Client, Credential, UserAssertionBlock};
+use crate::config::blocks::credential::{AuthName, Client, Credential, GrantName, UserAssertionBlock};
 use crate::config::context::Cx;
 use crate::config::read::{At, Named, OneOrMany};
 use crate::config::source::Span;
@@ -36,7 +36,8 @@ pub(super) fn client(
         return None;
     };
     let preset = preset(block);
-    let auth = method(client, preset, cx);
+    let is_custom = block.grant.as_ref().is_some_and(|grant| grant.value == GrantName::Custom);
+    let auth = method(client, preset, is_custom, cx);
     let id = client.value.id.as_ref().map(|id| id.value.0.clone());
     let auth = auth.and_then(|auth| self::auth(auth, &client.value, preset, client.span, cx));
     Some((id?, auth?))
@@ -48,7 +49,7 @@ fn preset(block: &Credential) -> &'static Preset {
 }
 
 /// The method that is meant.
-fn method(client: &At<Client>, preset: &Preset, cx: &mut Cx<'_>) -> Option<At<AuthName>> {
+fn method(client: &At<Client>, preset: &Preset, is_custom: bool, cx: &mut Cx<'_>) -> Option<At<AuthName>> {
     let block = &client.value;
     if let Some(auth) = &block.auth {
         return Some(auth.clone());
@@ -61,6 +62,7 @@ fn method(client: &At<Client>, preset: &Preset, cx: &mut Cx<'_>) -> Option<At<Au
         },
         (None, Some(key), None) => implied(AuthName::PrivateKeyJwt, key.span),
         (None, None, Some(assertion)) => implied(AuthName::PrivateKeyJwt, assertion.span),
+        (None, None, None) if is_custom => implied(AuthName::None, client.span),
         (None, None, None) => {
             if !cx.reported_in(client.span) {
                 cx.error(client.span, "the client has no way to authenticate").hint(
@@ -367,6 +369,8 @@ pub(super) fn user_assertion(
 pub(super) fn check_keys(config: &OAuthConfig, block: &Credential, key: Span, cx: &mut Cx<'_>) {
     let client_only = OAuthConfig { grant: Grant::ClientCredentials, ..config.clone() };
     let tried = match (&config.grant, &config.endpoint) {
+        (Grant::Static { .. }, _) => return,
+        (Grant::Custom(_), _) => OAuthClient::try_new(config.clone()).map_err(|error| (error, false)),
         (_, EndpointSource::None) => return,
         (Grant::JwtBearer(_), _) => OAuthClient::try_new(client_only)
             .map_err(|error| (error, false))
@@ -386,6 +390,7 @@ pub(super) fn check_keys(config: &OAuthConfig, block: &Credential, key: Span, cx
             block.tls.as_ref().map(|tls| tls.span).or(client_key.map(|key| key.span))
         }
         (_, true) => user.map(|user| user.span),
+        (SetupError::Http(_), false) if block.custom.is_some() => block.custom.as_ref().map(|at| at.span),
         (_, false) => client.map(|client| client.span),
     };
     cx.error(place.unwrap_or(key), error.to_string());

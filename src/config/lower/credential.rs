@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{client, route, secret};
+use super::{client, grant, route};
 use crate::config::addresses::HttpUrl;
 use crate::config::blocks::File;
 use crate::config::blocks::credential::{Credential, GrantName};
@@ -111,18 +111,26 @@ fn oauth(
     proxy: Option<&url::Url>,
     cx: &mut Cx<'_>,
 ) -> Option<OAuthConfig> {
-    let is_static = block.grant.as_ref().is_some_and(|grant| grant.value == GrantName::Static);
+    let is = |wanted| block.grant.as_ref().is_some_and(|grant| grant.value == wanted);
+    let (is_static, is_custom) = (is(GrantName::Static), is(GrantName::Custom));
     let before = cx.problems.len();
     if let Some(grant) = &block.grant {
-        misplaced(block, grant, cx);
+        grant::misplaced(block, grant, cx);
     }
-    let endpoint = endpoint(name, key, block, is_static, cx);
-    let client = if is_static {
+    let grant = block.grant.as_ref().and_then(|grant| grant::grant(name, block, grant, cx));
+    let endpoint = match &grant {
+        Some(Grant::Custom(custom)) if block.token_endpoint.is_none() && block.issuer.is_none() => {
+            // Where this cannot be read, the grant's own check says why.
+            custom.endpoint().map(EndpointSource::Url).or(Some(EndpointSource::None))
+        }
+        None if is_custom => None,
+        _ => endpoint(name, key, block, is_static, cx),
+    };
+    let client = if is_static || is_custom && block.client.is_none() {
         Some((String::new(), ClientAuth::None))
     } else {
         client::client(name, key, block, cx)
     };
-    let grant = block.grant.as_ref().and_then(|grant| self::grant(name, block, grant, cx));
     let tls = match &block.tls {
         Some(tls) => route::tls(tls, cx),
         None => Some(TlsClientConfig::default()),
@@ -156,36 +164,6 @@ fn oauth(
         client::check_keys(&config, block, key, cx);
     }
     Some(config)
-}
-
-/// Keys that belong to another grant.
-fn misplaced(block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) {
-    let has = [
-        ("refresh_token", block.refresh_token.as_ref().map(|at| at.span), &[GrantName::RefreshToken][..]),
-        ("token", block.token.as_ref().map(|at| at.span), &[GrantName::Static][..]),
-        ("user_assertion", block.user_assertion.as_ref().map(|at| at.span), &[GrantName::JwtBearer][..]),
-    ];
-    for (key, span, grants) in has {
-        if let Some(span) = span
-            && !grants.contains(&grant.value)
-        {
-            let wanted = match grants[0] {
-                GrantName::RefreshToken => "refresh_token",
-                GrantName::Static => "static",
-                _ => "jwt_bearer",
-            };
-            cx.error(span, format!("`{key}` has no meaning with this grant"))
-                .also(grant.span, "the grant")
-                .hint(format!("remove it, or say `grant: {wanted}`"));
-        }
-    }
-    if grant.value == GrantName::Static
-        && let Some(client) = &block.client
-    {
-        cx.error(client.span, "`client` has no meaning with `grant: static`, which asks no provider")
-            .also(grant.span, "the grant")
-            .hint("remove it");
-    }
 }
 
 fn endpoint(
@@ -240,35 +218,6 @@ pub(super) fn encrypted(url: &At<HttpUrl>, what: &str, cx: &mut Cx<'_>) -> bool 
     false
 }
 
-fn grant(name: &Name, block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) -> Option<Grant> {
-    match grant.value {
-        GrantName::RefreshToken => {
-            if let Some(seed) = &block.refresh_token {
-                secret::check_seed(seed, name.as_str(), cx);
-            }
-            Some(Grant::RefreshToken { seed: block.refresh_token.as_ref().map(|seed| seed.value.clone()) })
-        }
-        GrantName::ClientCredentials => Some(Grant::ClientCredentials),
-        GrantName::JwtBearer => {
-            let Some(assertion) = &block.user_assertion else {
-                cx.error(grant.span, "`grant: jwt_bearer` needs `user_assertion`").hint(
-                    "write `user_assertion: {sub: USER, key: {file: PATH}}`, or `user_assertion: {file: PATH}` for a ready-made one",
-                );
-                return None;
-            };
-            client::user_assertion(assertion, block, cx).map(Grant::JwtBearer)
-        }
-        GrantName::Static => {
-            let Some(token) = &block.token else {
-                cx.error(grant.span, "`grant: static` needs `token`").hint("write `token: {file: PATH}`");
-                return None;
-            };
-            secret::check(token, "the token", cx);
-            Some(Grant::Static { token: token.value.clone() })
-        }
-    }
-}
-
 /// Parameters that a token request has of itself; none may be sent twice (RFC 6749 3.2).
 const OWN_PARAMETERS: &[&str] = &[
     "grant_type",
@@ -281,6 +230,13 @@ const OWN_PARAMETERS: &[&str] = &[
     "scope",
     "audience",
     "resource",
+    "username",
+    "password",
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
 ];
 
 fn parameters(block: &Credential, cx: &mut Cx<'_>) -> BTreeMap<String, String> {
@@ -289,11 +245,13 @@ fn parameters(block: &Credential, cx: &mut Cx<'_>) -> BTreeMap<String, String> {
         if OWN_PARAMETERS.contains(&name.value.as_str()) {
             let problem = cx.error(name.span, format!("the parameter `{}` cannot be given here", name.value));
             match name.value.as_str() {
-                "scope" | "audience" | "resource" => {
-                    problem.hint(format!("use the credential's own key `{}`", name.value))
-                }
+                "grant_type"
+                | "refresh_token"
+                | "assertion"
+                | "client_assertion"
+                | "client_assertion_type" => problem.hint("every token request has it of itself"),
                 "client_id" | "client_secret" => problem.hint("use `client: {id: …, secret: …}`"),
-                _ => problem.hint("every token request has it of itself"),
+                _ => problem.hint(format!("use the credential's own key `{}`", name.value)),
             };
         }
         parameters.insert(name.value.clone(), value.value.0.clone());

@@ -6,6 +6,7 @@
 mod client;
 mod clients;
 mod credential;
+mod grant;
 mod listener;
 mod login;
 mod route;

@@ -6,7 +6,6 @@ use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::config::source::Span;
 use crate::credential::{CredentialConfig, RotationMode};
-use crate::oauth::Grant;
 use crate::secret::SecretSource;
 use crate::store::{StoreConfig, StoreKind};
 
@@ -68,7 +67,7 @@ fn refuse_rotating(file: &File, credentials: &[CredentialConfig], at: Span, cx: 
             RotationMode::Reusable => false,
             RotationMode::Auto => credential.oauth.preset.rotates != Some(false),
         };
-        if !rotates || !matches!(credential.oauth.grant, Grant::RefreshToken { .. }) {
+        if !rotates || credential.oauth.grant.is_unattended() {
             continue;
         }
         let name = &credential.name;

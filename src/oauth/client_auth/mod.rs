@@ -260,14 +260,19 @@ async fn send_assertion(
         ClientIdParam::Omit => {}
         ClientIdParam::Base64Pair => {
             let secret = named.secret.ok_or_else(pair_without_secret)?.read().await?;
-            let pair = Secret::new(format!("{}:{}", facts.client_id, secret.expose()));
             draft.scrubber.add(secret.expose());
-            draft.set_secret("client_id", &Secret::new(STANDARD.encode(pair.expose())));
+            draft.set_secret("client_id", &pair(facts.client_id, &secret));
         }
     }
     draft.form.set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
     draft.set_secret("client_assertion", assertion);
     Ok(())
+}
+
+/// `base64(id:secret)`.
+pub(super) fn pair(client_id: &str, secret: &Secret) -> Secret {
+    let pair = Secret::new(format!("{client_id}:{}", secret.expose()));
+    Secret::new(STANDARD.encode(pair.expose()))
 }
 
 fn pair_without_secret() -> SetupError {

@@ -3,5 +3,7 @@
 use super::super::draft::{Draft, Facts};
 
 pub(super) fn apply(facts: &Facts<'_>, draft: &mut Draft) {
-    draft.form.set("client_id", facts.client_id);
+    if !facts.client_id.is_empty() {
+        draft.form.set("client_id", facts.client_id);
+    }
 }

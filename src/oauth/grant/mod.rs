@@ -3,13 +3,16 @@
 //! Owns: which parameters a grant sends. Client authentication is not its business.
 
 mod client_credentials;
+pub mod custom;
 mod jwt_bearer;
+mod password;
 mod refresh_token;
 pub(super) mod static_token;
+mod token_exchange;
 
 use super::draft::{Draft, Facts};
 use super::jws::KeyCache;
-use super::{Grant, OAuthConfig, SetupError, UserAssertion};
+use super::{Custom, Grant, OAuthConfig, SetupError, TokenRequest, UserAssertion};
 use crate::secret::{Secret, SecretSource};
 
 /// Writes a refresh_token request.
@@ -44,10 +47,11 @@ pub(super) async fn own(
             Ok(())
         }
         Grant::JwtBearer(assertion) => jwt_bearer::apply(config, assertion, key, facts, draft).await,
-        Grant::RefreshToken { .. } | Grant::Static { .. } => Err(SetupError::Http(format!(
-            "grant `{}` has no token request of its own",
-            config.grant.as_str()
-        ))),
+        Grant::TokenExchange(exchange) => token_exchange::apply(config, exchange, draft).await,
+        Grant::Password { username, password } => password::apply(config, username, password, draft).await,
+        Grant::RefreshToken { .. } | Grant::Custom(_) | Grant::Static { .. } => Err(SetupError::Http(
+            format!("grant `{}` has no token request of its own", config.grant.as_str()),
+        )),
     }
 }
 
@@ -58,6 +62,9 @@ impl Grant {
             Self::RefreshToken { .. } => "refresh_token",
             Self::ClientCredentials => "client_credentials",
             Self::JwtBearer(_) => "jwt_bearer",
+            Self::TokenExchange(_) => "token_exchange",
+            Self::Password { .. } => "password",
+            Self::Custom(_) => "custom",
             Self::Static { .. } => "static",
         }
     }
@@ -66,10 +73,40 @@ impl Grant {
     pub(super) fn check(&self, key: &KeyCache) -> Result<(), SetupError> {
         match self {
             Self::JwtBearer(UserAssertion::Minted { assertion, .. }) => assertion.check(key),
+            Self::Password { password, .. } => password_is_there(password),
+            Self::Custom(custom) => custom.password.as_ref().map_or(Ok(()), password_is_there),
             Self::JwtBearer(UserAssertion::File(_))
             | Self::RefreshToken { .. }
             | Self::ClientCredentials
+            | Self::TokenExchange(_)
             | Self::Static { .. } => Ok(()),
+        }
+    }
+
+    /// The custom request that this request is, if it is one, with the refresh token that it spends.
+    pub(super) fn custom_request<'a>(
+        &'a self,
+        request: &TokenRequest<'a>,
+    ) -> Option<(&'a Custom, Option<&'a Secret>)> {
+        match (self, request) {
+            (Self::Custom(custom), TokenRequest::Own) => Some((custom, None)),
+            (Self::Custom(custom), TokenRequest::Refresh { token, .. }) if custom.refreshes() => {
+                Some((custom, Some(token)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What to look at when the provider calls the own grant invalid.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::JwtBearer(_) => {
+                "; check the assertion: key, certificate alias, `aud`, `sub` and the clocks"
+            }
+            Self::TokenExchange(_) => "; check `subject_token`, its type and its life",
+            Self::Password { .. } => "; check `username` and `password`",
+            Self::Custom(_) => "; check what `custom` sends",
+            Self::RefreshToken { .. } | Self::ClientCredentials | Self::Static { .. } => "",
         }
     }
 
@@ -80,9 +117,25 @@ impl Grant {
             Self::ClientCredentials => Vec::new(),
             Self::JwtBearer(UserAssertion::Minted { assertion, .. }) => assertion.files().collect(),
             Self::JwtBearer(UserAssertion::File(path)) => vec![path.clone()],
+            Self::TokenExchange(exchange) => {
+                let tokens = std::iter::once(&exchange.subject).chain(&exchange.actor);
+                tokens.filter_map(|foreign| foreign.token.path()).collect()
+            }
+            Self::Password { password, .. } => password.path().into_iter().collect(),
+            Self::Custom(custom) => [&custom.client_secret, &custom.password, &custom.subject_token]
+                .into_iter()
+                .filter_map(|source| source.as_ref().and_then(SecretSource::path))
+                .collect(),
             Self::Static { token } => token.path().into_iter().collect(),
         }
     }
+}
+
+fn password_is_there(password: &SecretSource) -> Result<(), SetupError> {
+    if !matches!(password, SecretSource::Exec(_)) {
+        drop(password.read_blocking()?);
+    }
+    Ok(())
 }
 
 /// What a first token request asks for, whatever the grant.

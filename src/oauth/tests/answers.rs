@@ -191,6 +191,8 @@ proptest::proptest! {
             endpoint: "https://idp.example/token",
             scrubber: &scrubber,
             now: NOW,
+            grant: &Grant::ClientCredentials,
+            response: None,
         };
         match token::read(answer, &judge) {
             Ok(token) => {

@@ -4,6 +4,7 @@ mod answers;
 mod assertions;
 mod discovery;
 mod failures;
+mod grants;
 mod requests;
 mod transport;
 
