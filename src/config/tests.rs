@@ -169,7 +169,7 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check("token_endpoint: https://id.example.com/token", "", &["neither `token_endpoint` nor `issuer`"]);
     check("grant: refresh_token", "grant: refresh_tokn", &["did you mean `refresh_token`?"]);
     check("grant: refresh_token", "grant: device_code", &["not supported by this version"]);
-    check("grant: refresh_token", "grant: password", &["RFC 9700", "say `grant: refresh_token`"]);
+    check("grant: refresh_token", "grant: password", &["say `grant: refresh_token`"]);
     check("grant: refresh_token", "grant: token_exchange", &["needs `subject_token`"]);
     check("grant: refresh_token", "grant: custom", &["needs `custom`"]);
     let custom = |inner: &str| format!("grant: custom\n    custom: {{{inner}}}");
