@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::credential::CredentialConfig;
 use crate::oauth::{EndpointSource, OAuthClient};
 use crate::origin::Origin;
-use crate::upstream::{Connector, DialError, TlsClient, UpstreamConfig};
+use crate::upstream::{Connector, DialError, HttpVersion, TlsClient, UpstreamConfig};
 
 /// Tries upstreams and providers one after the other; prints a line for each.
 pub(super) fn probe(config: &Config) -> ExitCode {
@@ -74,6 +74,7 @@ async fn provider(credential: &CredentialConfig) -> bool {
     };
     let config = UpstreamConfig {
         origin,
+        http: HttpVersion::Http1,
         tls: credential.oauth.tls.clone(),
         outbound_proxy: credential.oauth.outbound_proxy.clone(),
     };
@@ -92,6 +93,7 @@ fn reason(error: &DialError) -> &'static str {
         DialError::Dns => "its name does not resolve",
         DialError::DnsTimeout => "its name did not resolve in time",
         DialError::Refused => "it refused the connection",
+        DialError::NotHttp2 => "it does not speak HTTP/2",
         DialError::Timeout => "connecting took too long",
         DialError::Unreachable => "it cannot be reached",
         DialError::TlsCertificate => {

@@ -18,7 +18,6 @@ const VALUES: &[(&str, &[&str])] = &[
     ("grant", &["authorization_code", "device_code"]),
     ("client authentication method", &["tls_client_auth", "self_signed_tls_client_auth"]),
     ("store kind", &["etcd", "kubernetes", "redis"]),
-    ("protocol", &["h2", "h2c"]),
 ];
 
 /// Whether the contract has this key in this block.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Version, header};
-use http_body::Body;
 use tokio::time::Instant;
 
 use super::answer_body::Exchange;
@@ -123,7 +122,9 @@ fn clean(
         // RFC 9112, 6.3: what follows on this connection cannot be trusted.
         lease.retire();
     }
-    let declared = if trailers && framing.chunked { asked::declared(&head.headers) } else { None };
+    // Over HTTP/1.1 only a chunked answer has trailers; over HTTP/2 any may.
+    let may_trail = framing.chunked || (head.version == Version::HTTP_2 && framing.length.is_none());
+    let declared = if trailers && may_trail { asked::declared(&head.headers) } else { None };
     for name in remove.drain(..) {
         head.headers.remove(name);
     }

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::BodyError;
 use super::{Client, RequestBody, asked};
 use crate::telemetry::counters::RouteCounters;
-use crate::upstream::Lease;
+use crate::upstream::{AnswerBody, Lease};
 
 /// The body of an answer on its way to the client. Its end is the end of the exchange: counters and deadlines of the
 /// connection follow from it.
@@ -32,9 +31,9 @@ enum Source {
     /// Our own words, or nothing.
     Full(Option<Bytes>),
     /// What is there whole, on a connection that went back to its pool already.
-    Arrived(Incoming),
+    Arrived(AnswerBody),
     /// What still arrives.
-    Arriving(Incoming, Option<Lease<RequestBody>>, Duration),
+    Arriving(AnswerBody, Option<Lease<RequestBody>>, Duration),
 }
 
 /// What is counted when an exchange ends.
@@ -62,12 +61,12 @@ impl ResponseBody {
         Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
     }
 
-    pub(super) fn arrived(incoming: Incoming, exchange: Exchange) -> Self {
+    pub(super) fn arrived(incoming: AnswerBody, exchange: Exchange) -> Self {
         Self { source: Source::Arrived(incoming), exchange }
     }
 
     pub(super) fn arriving(
-        incoming: Incoming,
+        incoming: AnswerBody,
         lease: Option<Lease<RequestBody>>,
         idle: Duration,
         exchange: Exchange,
@@ -86,13 +85,13 @@ impl Exchange {
     fn poll_arriving(
         &self,
         cx: &mut Context<'_>,
-        incoming: &mut Incoming,
+        incoming: &mut AnswerBody,
         lease: &mut Option<Lease<RequestBody>>,
         idle: Duration,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let piece = match lease {
             Some(lease) => lease.poll_body(cx, incoming),
-            None => Pin::new(&mut *incoming).poll_frame(cx),
+            None => incoming.poll_piece(cx),
         };
         match piece {
             Poll::Ready(Some(Ok(frame))) => {
@@ -137,7 +136,7 @@ impl Body for ResponseBody {
         let Self { source, exchange } = self.get_mut();
         match source {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Arrived(incoming) => match Pin::new(incoming).poll_frame(cx) {
+            Source::Arrived(incoming) => match incoming.poll_piece(cx) {
                 Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
                     Poll::Ready(Some(Ok(asked::cleaned(frame))))

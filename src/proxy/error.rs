@@ -296,6 +296,7 @@ fn dial_telling(error: DialError) -> Telling {
         DialError::TlsCertificate => tell(S::BAD_GATEWAY, "upstream-certificate", "tls_certificate_error"),
         DialError::Tls => tell(S::BAD_GATEWAY, "upstream-tls", "tls_protocol_error"),
         DialError::Forbidden => tell(S::FORBIDDEN, "address-forbidden", "destination_ip_prohibited"),
+        DialError::NotHttp2 => tell(S::BAD_GATEWAY, "upstream-not-http2", "http_protocol_error"),
         DialError::OutboundProxy => tell(S::BAD_GATEWAY, "outbound-proxy", "destination_unavailable"),
     }
 }

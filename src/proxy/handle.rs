@@ -137,8 +137,9 @@ where
             }
         });
     }
-    // For a kept connection that breaks, and for a token that is refused.
-    let spare = (route.token.is_some() || flow.is_none()).then(|| Spare::of(&request, identity));
+    // For a kept connection that breaks, for a stream that is refused, and for a token that is.
+    let repeatable = route.token.is_some() || flow.is_none() || route.pool.is_shared();
+    let spare = repeatable.then(|| Spare::of(&request, identity));
     let mut answer = exchange(route, client, request, flow.as_ref(), spare.as_ref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {

@@ -40,8 +40,8 @@ impl Spare {
         for (name, value) in &self.fields {
             headers.append(name.clone(), value.clone());
         }
-        if headers.remove(header::TRANSFER_ENCODING).is_some()
-            && let Some(length) = length
+        if let Some(length) = length
+            && headers.remove(header::TRANSFER_ENCODING).is_some()
         {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }

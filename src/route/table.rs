@@ -198,7 +198,7 @@ mod tests {
     use crate::origin::Origin;
     use crate::route::{HeaderEdits, OnUnauthorized};
     use crate::tls::TlsClientConfig;
-    use crate::upstream::{Timeouts, UpstreamConfig};
+    use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig};
 
     fn route(hosts: Option<&[&str]>, path_prefix: &str, methods: &[Method]) -> RouteConfig {
         RouteConfig {
@@ -208,6 +208,7 @@ mod tests {
             methods: methods.to_vec(),
             upstream: UpstreamConfig {
                 origin: Origin::try_new("http://localhost:1").expect("origin"),
+                http: HttpVersion::Auto,
                 tls: TlsClientConfig::default(),
                 outbound_proxy: None,
             },

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::outbound::OutboundProxy;
-use super::{AddressGuard, DialError, Transport, UpstreamConfig, dial};
+use super::{AddressGuard, DialError, HttpVersion, Spoken, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
 use crate::tls::{self, TlsClientConfig, TlsError};
 
@@ -33,7 +33,11 @@ impl TlsClient {
         }
         let name = config.tls.verified_name(config.origin.dial_host())?;
         let mut tls = tls::client_config(&config.tls)?;
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = match config.http {
+            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            HttpVersion::Http2 => vec![b"h2".to_vec()],
+            HttpVersion::Http1 | HttpVersion::Http2Cleartext => vec![b"http/1.1".to_vec()],
+        };
         Ok(Some(Self { config: tls, name }))
     }
 
@@ -49,6 +53,7 @@ impl TlsClient {
 #[derive(Debug)]
 pub struct Connector {
     origin: Origin,
+    http: HttpVersion,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     outbound: Option<OutboundProxy>,
     deadline: Duration,
@@ -68,7 +73,7 @@ impl Connector {
             (Arc::new(own), client.name.clone())
         });
         let outbound = config.outbound_proxy.as_ref().map(OutboundProxy::try_new).transpose()?;
-        Ok(Self { origin: config.origin.clone(), tls, outbound, deadline, guard: None })
+        Ok(Self { origin: config.origin.clone(), http: config.http, tls, outbound, deadline, guard: None })
     }
 
     /// Dials only addresses that `guard` admits. What a proxy on the way resolves is that proxy's; an address that is
@@ -107,39 +112,62 @@ impl Connector {
         dial::connect(proxy.origin.dial_host(), proxy.origin.port(), None).await
     }
 
+    /// What the upstream speaks, where that is known before it was asked.
+    pub fn spoken(&self) -> Option<Spoken> {
+        match self.http {
+            HttpVersion::Auto if self.tls.is_some() => None,
+            HttpVersion::Auto | HttpVersion::Http1 => Some(Spoken::Http1),
+            HttpVersion::Http2 | HttpVersion::Http2Cleartext => Some(Spoken::Http2),
+        }
+    }
+
+    /// Within which time a connection has to stand.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Whether requests are sent in absolute-form: http through an outbound proxy (RFC 9112, 3.2.2).
     pub fn absolute_form(&self) -> bool {
-        self.outbound.is_some() && self.tls.is_none()
+        self.outbound.is_some() && !self.tunnels()
     }
 
     /// What an outbound proxy wants to see on each request in absolute-form.
     pub fn proxy_authorization(&self) -> Option<&HeaderValue> {
-        self.outbound.as_ref().filter(|_| self.tls.is_none())?.authorization.as_ref()
+        self.outbound.as_ref().filter(|_| !self.tunnels())?.authorization.as_ref()
+    }
+
+    /// Whether an outbound proxy is asked for a tunnel.
+    fn tunnels(&self) -> bool {
+        self.tls.is_some() || self.http == HttpVersion::Http2Cleartext
     }
 
     /// Opens a connection within the deadline: name, TCP, tunnel, TLS.
-    pub async fn connect(&self) -> Result<Transport, DialError> {
-        match tokio::time::timeout(self.deadline, self.connect_unhurried()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(DialError::Timeout),
-        }
+    pub async fn connect(&self) -> Result<(Transport, Spoken), DialError> {
+        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried()).await;
+        connected.unwrap_or(Err(DialError::Timeout))
     }
 
-    async fn connect_unhurried(&self) -> Result<Transport, DialError> {
+    async fn connect_unhurried(&self) -> Result<(Transport, Spoken), DialError> {
         let mut stream = self.connect_tcp().await?;
-        let Some((config, name)) = &self.tls else {
-            return Ok(Transport::Tcp(stream));
-        };
-        if let Some(proxy) = &self.outbound {
+        if let Some(proxy) = &self.outbound
+            && self.tunnels()
+        {
             proxy.open_tunnel(&mut stream, &self.origin).await?;
         }
-        match TlsConnector::from(Arc::clone(config))
+        let Some((config, name)) = &self.tls else {
+            return Ok((Transport::Tcp(stream), self.spoken().unwrap_or(Spoken::Http1)));
+        };
+        let stream = TlsConnector::from(Arc::clone(config))
             .connect(name.clone(), BufReader::with_capacity(READ_AHEAD, stream))
             .await
-        {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
-            Err(error) => Err(handshake_error(&error)),
-        }
+            .map_err(|error| handshake_error(&error))?;
+        let spoken = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Spoken::Http2,
+            // Said nothing, where only one answer would do.
+            _ if self.http == HttpVersion::Http2 => return Err(DialError::NotHttp2),
+            _ => Spoken::Http1,
+        };
+        Ok((Transport::Tls(Box::new(stream)), spoken))
     }
 }
 
@@ -149,6 +177,9 @@ fn handshake_error(error: &std::io::Error) -> DialError {
     match source {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
             DialError::TlsCertificate
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            DialError::NotHttp2
         }
         _ => DialError::Tls,
     }

@@ -50,6 +50,9 @@ pub enum DialError {
         "the upstream's address is not allowed: it is not of the internet and no range of `allow_private` holds it"
     )]
     Forbidden,
+    /// HTTP/2 was asked for.
+    #[error("the upstream does not speak HTTP/2")]
+    NotHttp2,
     /// The outbound proxy did not open the way.
     #[error("the outbound proxy refused the connection")]
     OutboundProxy,

@@ -3,8 +3,12 @@
 //! Owns: dialling, TLS out, outbound proxy, pooling and their limits. Never sees a token by itself: it sends the
 //! request that it is given.
 
+mod answer_body;
 mod connector;
 mod dial;
+mod http1;
+mod http2;
+mod lease;
 mod outbound;
 mod pool;
 mod transport;
@@ -14,9 +18,12 @@ use std::time::Duration;
 
 use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
+pub use answer_body::{AnswerBody, StreamBody};
 pub use connector::{Connector, TlsClient};
 pub use dial::{AddressGuard, DialError, resolve};
-pub use pool::{BodyPiece, Lease, Pool, SendError, Upgraded};
+pub use http2::Place;
+pub use lease::{BodyPiece, ExchangeError, Lease, SendError, Upgraded};
+pub use pool::Pool;
 pub use transport::Transport;
 
 /// `upstream:` of a route.
@@ -24,10 +31,35 @@ pub use transport::Transport;
 pub struct UpstreamConfig {
     /// Where requests go.
     pub origin: Origin,
+    /// `http`.
+    pub http: HttpVersion,
     /// `tls`.
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (upstream, else global): CONNECT for https, absolute-form for http.
     pub outbound_proxy: Option<url::Url>,
+}
+
+/// `http` of an upstream: the protocol that it is asked in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// Over TLS HTTP/2 where the upstream chooses it (ALPN), else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 over TLS; an upstream that does not choose it is refused.
+    Http2,
+    /// HTTP/2 in cleartext, without asking (RFC 9113, 3.3).
+    Http2Cleartext,
+}
+
+/// The protocol of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl fmt::Debug for UpstreamConfig {
@@ -35,6 +67,7 @@ impl fmt::Debug for UpstreamConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UpstreamConfig")
             .field("origin", &self.origin)
+            .field("http", &self.http)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
     }

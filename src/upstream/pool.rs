@@ -1,39 +1,38 @@
-//! The pool: a worker's own HTTP/1.1 connections to one upstream.
+//! The pool: a worker's own connections to one upstream.
 //!
-//! Owns: reuse (last in, first out), idle limits and the driving of connections. A connection has no task of its own:
-//! the task that holds its [`Lease`] drives it, so that a request costs no wake-up of a second task. An idle
-//! connection is looked at when it is taken out, which tells whether the upstream closed it meanwhile.
+//! Owns: reuse (over HTTP/1.1 last in, first out), idle limits, and which protocol is spoken. What a connection is and
+//! who drives it is its protocol's matter.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::body::Body;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Connector, DialError, Transport};
+use super::http1::{self, Idle};
+use super::http2::{self, Found, Stream};
+use super::lease::Held;
+use super::{Connector, DialError, Lease, Spoken};
 
 /// How long an idle connection is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// How many idle connections are kept; more only where as many were in use a moment ago.
 const MAX_IDLE: usize = 64;
 
-/// The most that is read from a connection at a time, and so the longest head of an answer. A client that does not read
-/// holds a few of these: read, handed over, and waiting to be written.
-const READ_BUFFER: usize = 64 * 1024;
-
 /// Connections to one upstream. Not shared between threads.
 #[derive(Debug)]
 pub struct Pool<B: Body + 'static> {
     connector: Connector,
     idle: RefCell<Vec<Idle<B>>>,
+    multiplexed: http2::Connections,
+    /// What the upstream was last found to speak.
+    spoken: Cell<Option<Spoken>>,
+    /// The connection that all requests wait for which can share one.
+    dial: RefCell<Option<Dial>>,
     active: Cell<usize>,
     /// The most that were active since the last sweep.
     peak: Cell<usize>,
@@ -41,63 +40,29 @@ pub struct Pool<B: Body + 'static> {
     earlier_peak: Cell<usize>,
 }
 
-#[derive(Debug)]
-struct Idle<B: Body + 'static> {
-    connection: Box<Connection<B>>,
-    since: Instant,
-}
+/// How a connection that is being opened turns out.
+type Dial = watch::Receiver<Option<Result<(), DialError>>>;
 
-#[derive(Debug)]
-struct Connection<B: Body + 'static> {
-    sender: SendRequest<B>,
-    driver: http1::Connection<TokioIo<Transport>, B>,
-    ended: bool,
-    reused: bool,
-    /// Not to be used again.
-    retired: bool,
-}
-
-/// A connection for one request. Dropped in the middle of an exchange it closes the connection.
-#[derive(Debug)]
-pub struct Lease<B: Body + 'static> {
-    connection: Option<Box<Connection<B>>>,
-    pool: Rc<Pool<B>>,
-    /// Given back before its time, and no longer counted.
-    rests: bool,
-}
-
-/// A connection that has switched protocols. Counted as active until it is dropped.
-#[derive(Debug)]
-pub struct Upgraded<B: Body + 'static> {
-    /// The bytes.
-    pub transport: Transport,
-    /// What came behind the 101.
-    pub read: Bytes,
-    _lease: Lease<B>,
-}
-
-/// A piece of an answer's body.
-pub type BodyPiece = Result<Frame<Bytes>, hyper::Error>;
-
-/// A request that failed on its connection.
-#[derive(Debug)]
-pub struct SendError<B> {
-    /// hyper's word.
-    pub error: hyper::Error,
-    /// The request, if not a byte of it was written.
-    pub unsent: Option<Request<B>>,
+/// A new connection.
+enum Opened<B: Body + 'static> {
+    Http1(Box<http1::Connection<B>>),
+    /// It was added to those with room.
+    Http2,
 }
 
 impl<B> Pool<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// An empty pool.
     pub fn new(connector: Connector) -> Rc<Self> {
         Rc::new(Self {
+            spoken: Cell::new(connector.spoken()),
             connector,
             idle: RefCell::new(Vec::new()),
+            multiplexed: http2::Connections::default(),
+            dial: RefCell::new(None),
             active: Cell::new(0),
             peak: Cell::new(0),
             earlier_peak: Cell::new(0),
@@ -109,39 +74,119 @@ where
         &self.connector
     }
 
-    /// Idle connections now.
-    pub fn idle(&self) -> usize {
-        self.idle.borrow().len()
+    /// Whether requests share connections, so that the upstream can refuse one of them alone.
+    pub fn is_shared(&self) -> bool {
+        self.spoken.get() == Some(Spoken::Http2)
     }
 
-    /// Connections with a request on them now.
+    /// Idle connections now.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len() + self.multiplexed.idle(Instant::now())
+    }
+
+    /// Requests under way now.
     pub fn active(&self) -> usize {
         self.active.get()
     }
 
-    /// A connection that was used before and still stands.
+    /// A connection that was used before and still stands, or room on one.
     pub fn reuse(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
+        if self.spoken.get() != Some(Spoken::Http1)
+            && let Some(lease) = self.share(now)
+        {
+            return Some(lease);
+        }
         // Nobody is to be woken by the request that follows: who sends it drives the connection anyway.
         let cx = &mut Context::from_waker(Waker::noop());
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
             let fresh = now.saturating_duration_since(since) < IDLE_LIMIT;
-            if fresh && !connection.drive(cx) && connection.sender.is_ready() {
+            if fresh && !connection.drive(cx) && connection.is_idle() {
                 connection.reused = true;
-                return Some(self.lease(connection));
+                return Some(self.lease(Held::Http1(connection)));
             }
         }
     }
 
-    /// A new connection.
+    /// Room on a connection that others use too.
+    fn share(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
+        let (place, found) = self.multiplexed.place(now)?;
+        if found == Found::Aged {
+            // The next one is there before this one goes.
+            self.dial();
+        }
+        Some(self.lease(Held::Http2(Box::new(Stream::new(place)))))
+    }
+
+    /// A new connection, or room on one that others opened meanwhile.
     pub async fn connect(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
-        let transport = self.connector.connect().await?;
-        let mut builder = http1::Builder::new();
-        // RFC 9112, 5.1: a proxy removes a space before the colon of an answer's field.
-        builder.writev(false).max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
-        let (sender, driver) =
-            builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
-        Ok(self.lease(Box::new(Connection { sender, driver, ended: false, reused: false, retired: false })))
+        if self.spoken.get() == Some(Spoken::Http1) {
+            return match self.open().await? {
+                Opened::Http1(connection) => Ok(self.lease(Held::Http1(connection))),
+                Opened::Http2 => self.share(Instant::now()).ok_or(DialError::Unreachable),
+            };
+        }
+        tokio::time::timeout(self.connector.deadline(), self.connect_together())
+            .await
+            .unwrap_or(Err(DialError::Timeout))
+    }
+
+    /// Many requests that come at once share one connection instead of opening one each.
+    async fn connect_together(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
+        loop {
+            let mut dial = self.dial();
+            let outcome = match dial.wait_for(Option::is_some).await {
+                Ok(outcome) => *outcome,
+                Err(_) => None,
+            };
+            outcome.unwrap_or(Err(DialError::Unreachable))?;
+            let now = Instant::now();
+            if let Some(lease) = self.reuse(now) {
+                return Ok(lease);
+            }
+            if self.spoken.get() == Some(Spoken::Http1)
+                && let Opened::Http1(connection) = self.open().await?
+            {
+                return Ok(self.lease(Held::Http1(connection)));
+            }
+        }
+    }
+
+    /// The connection that is being opened for whoever wants one. It has a task of its own: a client that goes away takes
+    /// it from nobody.
+    fn dial(self: &Rc<Self>) -> Dial {
+        let mut dial = self.dial.borrow_mut();
+        if let Some(under_way) = &*dial {
+            return under_way.clone();
+        }
+        let (tell, outcome) = watch::channel(None);
+        *dial = Some(outcome.clone());
+        let pool = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let opened = pool.open().await;
+            pool.dial.borrow_mut().take();
+            let _ = tell.send(Some(opened.map(|opened| {
+                if let Opened::Http1(connection) = opened {
+                    pool.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+                }
+            })));
+        });
+        outcome
+    }
+
+    async fn open(&self) -> Result<Opened<B>, DialError> {
+        let (transport, spoken) = self.connector.connect().await?;
+        self.spoken.set(Some(spoken));
+        match spoken {
+            Spoken::Http1 => http1::Connection::open(transport).await.map(Opened::Http1),
+            Spoken::Http2 => {
+                // The upstream has something to say before the first request, and may take its time.
+                let greeting = http2::Connection::open(transport);
+                let connection = tokio::time::timeout(self.connector.deadline(), greeting).await;
+                self.multiplexed.add(connection.unwrap_or(Err(DialError::Timeout))?, Instant::now());
+                Ok(Opened::Http2)
+            }
+        }
     }
 
     /// Closes what has been idle for too long, and what the upstream closed.
@@ -150,6 +195,7 @@ where
         self.idle.borrow_mut().retain_mut(|entry| {
             now.saturating_duration_since(entry.since) < IDLE_LIMIT && !entry.connection.drive(&mut cx)
         });
+        self.multiplexed.sweep(now);
         self.earlier_peak.set(self.peak.replace(self.active.get()));
         let mut idle = self.idle.borrow_mut();
         let surplus = idle.len().saturating_sub(self.max_idle());
@@ -157,169 +203,37 @@ where
         idle.drain(..surplus);
     }
 
+    fn lease(self: &Rc<Self>, held: Held<B>) -> Lease<B> {
+        let active = self.active.get() + 1;
+        self.active.set(active);
+        self.peak.set(self.peak.get().max(active));
+        Lease::new(held, Rc::clone(self))
+    }
+}
+
+impl<B: Body + 'static> Pool<B> {
     /// A burst of requests comes again in a moment: connections that it needs are not closed between its waves.
     fn max_idle(&self) -> usize {
         MAX_IDLE.max(self.peak.get()).max(self.earlier_peak.get())
     }
 
-    fn lease(self: &Rc<Self>, connection: Box<Connection<B>>) -> Lease<B> {
-        let active = self.active.get() + 1;
-        self.active.set(active);
-        self.peak.set(self.peak.get().max(active));
-        Lease { connection: Some(connection), pool: Rc::clone(self), rests: false }
-    }
-}
-
-impl<B> Connection<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// Moves the connection on; whether it has ended.
-    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.ended && Pin::new(&mut self.driver).poll(cx).is_ready() {
-            self.ended = true;
-        }
-        self.ended
-    }
-}
-
-impl<B> Lease<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// Whether the connection served a request before this one.
-    pub fn reused(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.reused)
-    }
-
-    /// Sends a request and drives the connection until the head of the answer is there. `interrupt` is asked at
-    /// every turn: `true` gives up with `None`.
-    pub async fn send(
-        &mut self,
-        request: Request<B>,
-        interrupt: impl Fn() -> bool,
-    ) -> Option<Result<Response<Incoming>, SendError<B>>> {
-        let connection = self.connection.as_mut().expect("a lease holds its connection until it is released");
-        let mut answer = pin!(connection.sender.try_send_request(request));
-        let mut sent = false;
-        std::future::poll_fn(|cx| {
-            let quiet = &mut Context::from_waker(Waker::noop());
-            // What the driver hands over is taken by this same task at once: a waker would wake it for nothing. So it is
-            // driven without one first, and with one where it has to wait.
-            if sent {
-                connection.drive(quiet);
-                if let Poll::Ready(outcome) = answer.as_mut().poll(quiet) {
-                    return Poll::Ready(Some(settled(outcome)));
-                }
-            }
-            connection.drive(cx);
-            sent = true;
-            match answer.as_mut().poll(quiet) {
-                Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome))),
-                Poll::Pending if interrupt() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    /// Moves the connection on while a body is being read.
-    #[inline]
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
-    }
-
-    /// The next piece of the answer's body. The connection is moved on without a waker first, see [`Lease::send`].
-    pub fn poll_body(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<BodyPiece>> {
-        let quiet = &mut Context::from_waker(Waker::noop());
-        self.drive(quiet);
-        if let Poll::Ready(piece) = Pin::new(&mut *body).poll_frame(quiet) {
-            return Poll::Ready(piece);
-        }
-        self.drive(cx);
-        Pin::new(body).poll_frame(quiet)
-    }
-
-    /// Whether the exchange on the connection is complete in both directions.
-    pub fn is_idle(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| !connection.ended && connection.sender.is_ready())
-    }
-
-    /// Gives the connection back already, if the exchange on it is complete. What was read of the answer stays readable: for
-    /// an answer that waits for something else than the upstream.
-    pub fn rest(&mut self, now: Instant) {
-        if self.is_idle() {
-            self.put_back(now);
-            // One that found no place is closed.
-            self.connection = None;
-            self.rests = true;
-            self.pool.active.set(self.pool.active.get() - 1);
-        }
-    }
-
-    /// Ends the lease: a connection that is idle again goes back, any other one is closed.
-    pub fn release(mut self, now: Instant) {
-        self.put_back(now);
-    }
-
-    fn put_back(&mut self, now: Instant) {
-        if !self.is_idle() || self.connection.as_ref().is_some_and(|connection| connection.retired) {
-            return;
-        }
-        let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() < self.pool.max_idle()
-            && let Some(connection) = self.connection.take()
-        {
+    /// Keeps an idle connection. The connection back, if there are enough.
+    pub(super) fn put_back(
+        &self,
+        connection: Box<http1::Connection<B>>,
+        now: Instant,
+    ) -> Option<Box<http1::Connection<B>>> {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.max_idle() {
             idle.push(Idle { connection, since: now });
+            None
+        } else {
+            Some(connection)
         }
     }
 
-    /// Closes the connection after this exchange.
-    pub fn retire(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.retired = true;
-        }
-    }
-
-    /// Takes the bytes out from below a connection whose answer was a 101. `None`: the request was not yet written whole.
-    pub fn into_upgraded(mut self) -> Option<Upgraded<B>> {
-        let Connection { driver, .. } = *self.connection.take_if(|connection| connection.ended)?;
-        let parts = driver.into_parts();
-        Some(Upgraded { transport: parts.io.into_inner(), read: parts.read_buf, _lease: self })
-    }
-
-    /// Gives the connection a task of its own. For an answer that begins before its request has ended: the two
-    /// directions must not wait for each other. The connection is closed after the exchange.
-    pub fn detach(mut self) {
-        if let Some(connection) = self.connection.take() {
-            let Connection { driver, .. } = *connection;
-            tokio::task::spawn_local(async move {
-                if let Err(error) = driver.await {
-                    tracing::debug!(%error, "an upstream connection broke off");
-                }
-            });
-        }
-    }
-}
-
-#[allow(clippy::result_large_err, reason = "it is moved once, into a result of the same size")]
-fn settled<B>(
-    outcome: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>,
-) -> Result<Response<Incoming>, SendError<B>> {
-    outcome.map_err(|mut failure| {
-        let unsent = failure.take_message();
-        SendError { error: failure.into_error(), unsent }
-    })
-}
-
-impl<B: Body + 'static> Drop for Lease<B> {
-    fn drop(&mut self) {
-        if !self.rests {
-            self.pool.active.set(self.pool.active.get() - 1);
-        }
+    /// A lease has ended.
+    pub(super) fn left(&self) {
+        self.active.set(self.active.get() - 1);
     }
 }

@@ -167,6 +167,17 @@ pub(crate) fn plain<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str
     vec![(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)]
 }
 
+/// The next frame; `None` at the end of the connection.
+pub(crate) fn read_frame(stream: &mut TcpStream) -> Option<Frame> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).expect("fits")];
+    stream.read_exact(&mut payload).ok()?;
+    let number = u32::from_be_bytes(head[5..].try_into().expect("four bytes")) & 0x7fff_ffff;
+    Some(Frame { kind: head[3], flags: head[4], stream: number, payload })
+}
+
 /// A connection on which single frames are written.
 pub(crate) struct Raw(pub(crate) TcpStream);
 
@@ -198,13 +209,7 @@ impl Raw {
 
     /// The next frame; `None` at the end of the connection.
     pub(crate) fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).expect("fits")];
-        self.0.read_exact(&mut payload).ok()?;
-        let stream = u32::from_be_bytes(head[5..].try_into().expect("four bytes")) & 0x7fff_ffff;
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        read_frame(&mut self.0)
     }
 
     /// The next frame of this kind.

@@ -14,7 +14,7 @@ use bearward::origin::Origin;
 use bearward::policy::trusted::TrustedProxies;
 use bearward::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use bearward::tls::TlsClientConfig;
-use bearward::upstream::{Timeouts, UpstreamConfig};
+use bearward::upstream::{HttpVersion, Timeouts, UpstreamConfig};
 
 /// The injected token.
 pub(crate) const TOKEN: &str = "access-token-of-the-proxy";
@@ -152,6 +152,7 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         methods: Vec::new(),
         upstream: UpstreamConfig {
             origin: Origin::try_new(upstream).expect("origin"),
+            http: HttpVersion::Auto,
             tls: TlsClientConfig::default(),
             outbound_proxy: None,
         },

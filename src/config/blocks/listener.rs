@@ -16,6 +16,7 @@ use crate::origin::Origin;
 use crate::policy::trusted::TrustedPeer;
 use crate::route::Replay;
 use crate::secret::SecretSource;
+use crate::upstream::HttpVersion;
 
 /// `kind` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,21 +155,19 @@ impl Read for Upstream {
     }
 }
 
-/// `http` of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum HttpVersion {
-    Auto,
-    Http1,
+choice! {
+    HttpVersion = "protocol" {
+        Self::Auto => "auto", Self::Http1 => "h1", Self::Http2 => "h2", Self::Http2Cleartext => "h2c",
+    }
 }
-
-choice! { HttpVersion = "protocol" { Self::Auto => "auto", Self::Http1 => "h1" } }
 
 block! {
     /// An upstream with more settings.
     struct UpstreamBlock = "upstream" {
         /// The server's origin; one in this version.
         required urls: Vec<At<Origin>>;
-        /// The protocol spoken to it.
+        /// The protocol spoken to it: `auto` is HTTP/2 where the server chooses it over TLS, else HTTP/1.1; `h2` refuses a
+        /// server that does not choose it; `h2c` is HTTP/2 in cleartext without asking.
         default("auto") http: HttpVersion;
         /// Whom to trust, and a client certificate.
         optional tls: Tls;

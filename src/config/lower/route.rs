@@ -12,7 +12,7 @@ use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
-use crate::upstream::{Timeouts, UpstreamConfig};
+use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig};
 
 /// The longest body that may be kept for a replay.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -104,6 +104,7 @@ fn upstream(
             let origin = At { value: origin.clone(), span: upstream.span };
             let config = UpstreamConfig {
                 origin: origin.value.clone(),
+                http: HttpVersion::Auto,
                 tls: TlsClientConfig::default(),
                 outbound_proxy: proxy.cloned(),
             };
@@ -127,13 +128,28 @@ fn upstream(
                 cx.error(block.span, "`tls` has no effect on an http upstream")
                     .also(origin.span, "this is http");
             }
+            let http = block.http.as_ref()?;
+            let wrong = match (http.value, origin.value.scheme()) {
+                (HttpVersion::Http2, Scheme::Http) => {
+                    Some(("`h2` needs an https upstream", "for HTTP/2 in cleartext write `h2c`"))
+                }
+                (HttpVersion::Http2Cleartext, Scheme::Https) => {
+                    Some(("`h2c` is cleartext, and the upstream is https", "write `h2`"))
+                }
+                _ => None,
+            };
+            if let Some((title, hint)) = wrong {
+                cx.error(http.span, title).also(origin.span, "the upstream").hint(hint);
+            }
             let tls = match tls {
                 Some(tls) => tls?,
                 None => TlsClientConfig::default(),
             };
             let own = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
             let outbound_proxy = own.or_else(|| proxy.cloned());
-            Some((UpstreamConfig { origin: origin.value.clone(), tls, outbound_proxy }, origin))
+            let config =
+                UpstreamConfig { origin: origin.value.clone(), http: http.value, tls, outbound_proxy };
+            Some((config, origin))
         }
     }
 }

@@ -1,0 +1,133 @@
+//! A connection that speaks HTTP/1.1, with one exchange at a time.
+//!
+//! Owns: driving it. It has no task of its own: the task that holds its lease drives it, so that a request costs no
+//! wake-up of a second task. An idle connection is looked at when it is taken out, which tells whether the upstream
+//! closed it meanwhile.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::{AnswerBody, DialError, SendError, Transport};
+
+/// The most that is read from a connection at a time, and so the longest head of an answer. A client that does not read
+/// holds a few of these: read, handed over, and waiting to be written.
+const READ_BUFFER: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Idle<B: Body + 'static> {
+    pub(super) connection: Box<Connection<B>>,
+    pub(super) since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection<B: Body + 'static> {
+    sender: SendRequest<B>,
+    driver: http1::Connection<TokioIo<Transport>, B>,
+    ended: bool,
+    pub(super) reused: bool,
+    /// Not to be used again.
+    pub(super) retired: bool,
+}
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) async fn open(transport: Transport) -> Result<Box<Self>, DialError> {
+        let mut builder = http1::Builder::new();
+        // RFC 9112, 5.1: a proxy removes a space before the colon of an answer's field.
+        builder.writev(false).max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
+        Ok(Box::new(Self { sender, driver, ended: false, reused: false, retired: false }))
+    }
+
+    /// Moves the connection on; whether it has ended.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.ended && Pin::new(&mut self.driver).poll(cx).is_ready() {
+            self.ended = true;
+        }
+        self.ended
+    }
+
+    /// Whether the exchange on it is complete in both directions.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<B>,
+        interrupt: impl Fn() -> bool,
+    ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let mut sent = false;
+        let (driver, ended) = (&mut self.driver, &mut self.ended);
+        let mut drive = |cx: &mut Context<'_>| {
+            if !*ended && Pin::new(&mut *driver).poll(cx).is_ready() {
+                *ended = true;
+            }
+        };
+        std::future::poll_fn(|cx| {
+            let quiet = &mut Context::from_waker(Waker::noop());
+            // What the driver hands over is taken by this same task at once: a waker would wake it for nothing. So it is
+            // driven without one first, and with one where it has to wait.
+            if sent {
+                drive(quiet);
+                if let Poll::Ready(outcome) = answer.as_mut().poll(quiet) {
+                    return Poll::Ready(Some(settled(outcome)));
+                }
+            }
+            drive(cx);
+            sent = true;
+            match answer.as_mut().poll(quiet) {
+                Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome))),
+                Poll::Pending if interrupt() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Whether the upstream has switched protocols, so that the bytes can be taken out.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The bytes below it, and what was read of them already.
+    pub(super) fn into_transport(self) -> (Transport, Bytes) {
+        let parts = self.driver.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+
+    /// Gives the connection a task of its own, to its end.
+    pub(super) fn detach(self) {
+        let Self { driver, .. } = self;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "an upstream connection broke off");
+            }
+        });
+    }
+}
+
+#[allow(clippy::result_large_err, reason = "it is moved once, into a result of the same size")]
+fn settled<B>(
+    outcome: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>,
+) -> Result<Response<AnswerBody>, SendError<B>> {
+    match outcome {
+        Ok(answer) => Ok(answer.map(AnswerBody::Http1)),
+        Err(mut failure) => {
+            let unsent = failure.take_message();
+            Err(SendError { error: failure.into_error().into(), unsent, untaken: None, unprocessed: false })
+        }
+    }
+}

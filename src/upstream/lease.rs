@@ -1,0 +1,230 @@
+//! A place for one request on a connection of the pool.
+//!
+//! Owns: what both protocols have in common towards the proxy: sending, moving on, giving back.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Frame};
+use tokio::time::Instant;
+
+use super::http2::Stream;
+use super::{AnswerBody, Pool, Transport, http1};
+
+/// A place for one request. Dropped in the middle of an exchange it ends the exchange: by closing the connection, or
+/// over HTTP/2 by resetting the stream.
+#[derive(Debug)]
+pub struct Lease<B: Body + 'static> {
+    held: Held<B>,
+    pool: Rc<Pool<B>>,
+    /// Given back before its time, and no longer counted.
+    rests: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Held<B: Body + 'static> {
+    Nothing,
+    Http1(Box<http1::Connection<B>>),
+    Http2(Box<Stream<B>>),
+}
+
+/// A connection that has switched protocols. Counted as active until it is dropped.
+#[derive(Debug)]
+pub struct Upgraded<B: Body + 'static> {
+    /// The bytes.
+    pub transport: Transport,
+    /// What came behind the 101.
+    pub read: Bytes,
+    _lease: Lease<B>,
+}
+
+/// A piece of an answer's body.
+pub type BodyPiece = Result<Frame<Bytes>, ExchangeError>;
+
+/// What broke an exchange off.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// Over HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// Over HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    /// The body of the request.
+    #[error("the body of the request broke off")]
+    Body,
+}
+
+impl ExchangeError {
+    /// Whether the upstream sent what is not HTTP.
+    pub fn is_protocol(&self) -> bool {
+        match self {
+            Self::Http1(error) => error.is_parse(),
+            // Found by us, not told by the other side.
+            Self::Http2(error) => !error.is_io() && !error.is_remote(),
+            Self::Body => false,
+        }
+    }
+}
+
+/// A request that failed on its connection.
+#[derive(Debug)]
+pub struct SendError<B> {
+    /// Why.
+    pub error: ExchangeError,
+    /// The request, if not a byte of it was written.
+    pub unsent: Option<Request<B>>,
+    /// The body, if not a piece of it was taken.
+    pub untaken: Option<B>,
+    /// The upstream said that it did nothing with the request (RFC 9113, 8.7).
+    pub unprocessed: bool,
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn new(held: Held<B>, pool: Rc<Pool<B>>) -> Self {
+        Self { held, pool, rests: false }
+    }
+
+    /// Whether the connection served a request before this one.
+    pub fn reused(&self) -> bool {
+        match &self.held {
+            Held::Http1(connection) => connection.reused,
+            Held::Http2(stream) => stream.reused(),
+            Held::Nothing => false,
+        }
+    }
+
+    /// Sends a request and moves the exchange on until the head of the answer is there. `interrupt` is asked at every
+    /// turn: `true` gives up with `None`. `informed` sees each 1xx of an upstream over HTTP/2.
+    pub async fn send(
+        &mut self,
+        request: Request<B>,
+        interrupt: impl Fn() -> bool,
+        informed: impl FnMut(Response<()>),
+    ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
+        match &mut self.held {
+            Held::Http1(connection) => connection.send(request, interrupt).await,
+            Held::Http2(stream) => stream.send(request, interrupt, informed).await,
+            Held::Nothing => unreachable!("a lease holds its connection until it is released"),
+        }
+    }
+
+    /// Moves the exchange on while a body is being read.
+    #[inline]
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        match &mut self.held {
+            Held::Http1(connection) => {
+                connection.drive(cx);
+            }
+            Held::Http2(stream) => stream.drive(cx),
+            Held::Nothing => {}
+        }
+    }
+
+    /// The next piece of the answer's body. A connection over HTTP/1.1 is moved on without a waker first, see
+    /// [`Lease::send`].
+    pub fn poll_body(&mut self, cx: &mut Context<'_>, body: &mut AnswerBody) -> Poll<Option<BodyPiece>> {
+        if let Held::Http2(stream) = &mut self.held {
+            stream.drive(cx);
+            let piece = body.poll_piece(cx);
+            if body.is_end_stream() || matches!(piece, Poll::Ready(None)) {
+                stream.finish();
+            }
+            return piece;
+        }
+        let quiet = &mut Context::from_waker(Waker::noop());
+        self.drive(quiet);
+        if let Poll::Ready(piece) = body.poll_piece(quiet) {
+            return Poll::Ready(piece);
+        }
+        self.drive(cx);
+        body.poll_piece(quiet)
+    }
+
+    /// Whether the exchange is complete in both directions.
+    pub fn is_idle(&self) -> bool {
+        match &self.held {
+            Held::Http1(connection) => connection.is_idle(),
+            Held::Http2(stream) => stream.is_done(),
+            Held::Nothing => false,
+        }
+    }
+
+    /// Gives the place back already, if the exchange is complete. What was read of the answer stays readable: for an
+    /// answer that waits for something else than the upstream.
+    pub fn rest(&mut self, now: Instant) {
+        let rests = match &self.held {
+            Held::Http1(connection) => connection.is_idle(),
+            // What is left of the answer waits in its stream, which holds nothing else up.
+            Held::Http2(stream) => stream.is_sent(),
+            Held::Nothing => false,
+        };
+        if rests {
+            self.put_back(now);
+            // One that found no place is closed.
+            if matches!(self.held, Held::Http1(_)) {
+                self.held = Held::Nothing;
+            }
+            self.rests = true;
+            self.pool.left();
+        }
+    }
+
+    /// Ends the lease: a connection that is idle again goes back, any other one is closed.
+    pub fn release(mut self, now: Instant) {
+        self.put_back(now);
+    }
+
+    fn put_back(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Http1(connection) if connection.is_idle() && !connection.retired => {
+                if let Some(surplus) = self.pool.put_back(connection, now) {
+                    self.held = Held::Http1(surplus);
+                }
+            }
+            other => self.held = other,
+        }
+    }
+
+    /// Closes the connection after this exchange.
+    pub fn retire(&mut self) {
+        if let Held::Http1(connection) = &mut self.held {
+            connection.retired = true;
+        }
+    }
+
+    /// Takes the bytes out from below a connection whose answer was a 101. `None`: the request was not yet written whole.
+    pub fn into_upgraded(mut self) -> Option<Upgraded<B>> {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Http1(connection) if connection.has_ended() => {
+                let (transport, read) = connection.into_transport();
+                Some(Upgraded { transport, read, _lease: self })
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives what is left of the request a task of its own. For an answer that begins before its request has ended: the
+    /// two directions must not wait for each other. A connection over HTTP/1.1 is closed after the exchange.
+    pub fn detach(mut self) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Http1(connection) => connection.detach(),
+            Held::Http2(stream) => stream.detach(),
+            Held::Nothing => {}
+        }
+    }
+}
+
+impl<B: Body + 'static> Drop for Lease<B> {
+    fn drop(&mut self) {
+        if !self.rests {
+            self.pool.left();
+        }
+    }
+}
