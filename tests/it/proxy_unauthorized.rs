@@ -172,3 +172,24 @@ fn on_unauthorized_decides_what_is_refreshed_and_replayed() {
     let claims = "WWW-Authenticate: Bearer error=\"insufficient_claims\", claims=\"e30=\"\r\n";
     check(rules, claims, get, (401, 0));
 }
+
+#[test]
+fn cases_57_and_58_what_no_refresh_can_mend_passes_and_starts_no_loop() {
+    for (refusal, code) in [
+        ("403 Forbidden\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"write\"", 403),
+        ("403 Forbidden", 403),
+        ("401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"insufficient_claims\", claims=\"e30=\"", 401),
+    ] {
+        let origin = OriginServer::answering(&format!("HTTP/1.1 {refusal}\r\nContent-Length: 2\r\n\r\nno"));
+        let rig = Rig::to(&origin);
+        let refreshes = refresher(&rig.cell, "next");
+        for _ in 0..10 {
+            let answer = rig.get("/", "");
+            assert_eq!(status(&answer), code, "{answer}");
+            assert!(answer.ends_with("no"), "it passes as it is: {answer}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(refreshes.load(Ordering::SeqCst), 0, "{refusal}");
+        assert_eq!(origin.requests().len(), 10, "nothing is sent again: {refusal}");
+    }
+}

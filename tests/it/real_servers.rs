@@ -51,7 +51,7 @@ async fn oidc_provider_rotates_with_private_key_jwt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn django_oauth_toolkit_rotates_although_each_refresh_kills_the_token_before() {
+async fn case_60_django_oauth_toolkit_rotates_although_each_refresh_kills_the_token_before() {
     let run = Arc::new(Run::new("django-oauth-toolkit"));
     run.client_secret("legacy client", SECRET);
     let options =

@@ -34,6 +34,16 @@ impl Server {
         Self::start(run, &python(), "django_oauth_toolkit_server.py", options).await
     }
 
+    /// PyPI `authlib` on Flask.
+    pub(crate) async fn authlib(run: &Run, options: &Value) -> Self {
+        Self::start(run, &python(), "authlib_server.py", options).await
+    }
+
+    /// npm `@node-oauth/oauth2-server`.
+    pub(crate) async fn node_oauth2_server(run: &Run, options: &Value) -> Self {
+        Self::start(run, &node(), "node-oauth2-server.mjs", options).await
+    }
+
     async fn start(run: &Run, interpreter: &Path, script: &str, options: &Value) -> Self {
         // Not a log of ours: it may show what it likes.
         let errors = std::fs::File::create(run.private().join("server-errors")).expect("a file can be made");
