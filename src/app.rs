@@ -128,7 +128,8 @@ impl App {
                 (renewal::keep(listener, server, running.clock.clone()), shutdown.token().clone());
             shutdown.spawn("certificate", async move { until.run_until_cancelled(kept).await });
         }
-        let (kept, until) = (crate::policy::clients::keep(clients), shutdown.token().clone());
+        let (kept, until) =
+            (crate::policy::clients::keep(clients, running.clock.clone()), shutdown.token().clone());
         shutdown.spawn("clients", async move { until.run_until_cancelled(kept).await });
         let admin_until = CancellationToken::new();
         let admin_address = admin.as_ref().map(|(socket, _)| socket.address());

@@ -14,7 +14,7 @@ use crate::credential::snapshot::{Counts, DURATION_BOUNDS};
 use crate::credential::{Snapshot, State};
 use crate::listener::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic};
 use crate::names::Name;
-use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, HistogramSnapshot};
+use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, DENIAL_REASONS, HistogramSnapshot};
 
 /// Prometheus and every OpenMetrics parser read it.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -127,6 +127,7 @@ fn labels_of(route: &RouteSnapshot) -> [(&'static str, &str); 2] {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_requests(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
         self.encode_tokens(&mut encoder)?;
         self.encode_refreshes(&mut encoder)?;
@@ -194,6 +195,30 @@ impl Scrape {
         .histograms(
             routes.iter().map(|route| (labels_of(route), Buckets::from(&route.traffic.upstream_duration))),
         )
+    }
+
+    fn encode_clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        family(
+            encoder,
+            "bearward_client_requests",
+            "Requests of known clients, by the class of the status sent to them.",
+        )
+        .counters(self.data.clients.iter().flat_map(|client| {
+            CODE_CLASSES
+                .iter()
+                .zip(client.code_classes)
+                .map(|(class, count)| ([("client", client.name.as_str()), ("code_class", *class)], count))
+        }))?;
+        family(
+            encoder,
+            "bearward_client_denied",
+            "Requests refused for who sent them: no proof, a wrong one, a client that may not, too many attempts, or it could not be told.",
+        )
+        .counters(self.data.listeners.iter().flat_map(|listener| {
+            DENIAL_REASONS.iter().zip(listener.denied).map(|(reason, count)| {
+                ([("listener", listener.name.as_str()), ("reason", *reason)], count)
+            })
+        }))
     }
 
     /// By credential: answers 401 to requests with its token, and how many of those were sent again.

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub mod admin_client;
 pub mod check;
+pub mod client;
 mod live;
 pub mod login;
 pub mod refresh;
@@ -71,6 +72,8 @@ enum Command {
     Revoke(revoke::Arguments),
     /// Lists, exports and imports the records of the store
     Store(store::Arguments),
+    /// Makes what clients are known by: hashes of passwords, keys, blocks of the configuration
+    Client(client::Arguments),
     /// Prints the JSON Schema of the configuration
     Schema,
     /// Prints shell completions
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Login(arguments) => login::login(&arguments),
         Command::Revoke(arguments) => revoke::revoke(&arguments),
         Command::Store(arguments) => store::store(&arguments),
+        Command::Client(arguments) => client::client(&arguments),
         Command::Schema => return schema::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

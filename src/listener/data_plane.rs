@@ -15,8 +15,8 @@ use super::bind::{self, Bound, Passed};
 use super::entry::Entry;
 use super::worker::{self, Order, Worker, WorkerCounters};
 use super::{
-    DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot, Traffic,
-    UpstreamConnections,
+    ClientSnapshot, DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot,
+    Traffic, UpstreamConnections,
 };
 use crate::clock::Clock;
 use crate::credential::BoundCredential;
@@ -144,6 +144,9 @@ impl DataPlane {
                 certificate: self.own_tls[index].as_ref().map(|tls| tls.certificate()),
                 refused_handshakes: self.sum(|counters| counters.refused_handshakes[index].get()),
                 refused_proxy_headers: self.sum(|counters| counters.refused_proxy_headers[index].get()),
+                denied: std::array::from_fn(|reason| {
+                    self.sum(|counters| counters.denials[index].reasons[reason].get())
+                }),
             });
             for (place, route) in listener.routes.iter().enumerate() {
                 snapshot.routes.push(RouteSnapshot {
@@ -155,6 +158,13 @@ impl DataPlane {
                 });
             }
         }
+        let client = |(index, name): (usize, &Name)| ClientSnapshot {
+            name: name.clone(),
+            code_classes: std::array::from_fn(|class| {
+                self.sum(|counters| counters.clients[index].code_classes[class].get())
+            }),
+        };
+        snapshot.clients = self.clients.names().enumerate().map(client).collect();
         snapshot.upstream_connections = UpstreamConnections {
             idle: self.sum(|counters| counters.upstream_idle.get()),
             active: self.sum(|counters| counters.upstream_active.get()),

@@ -30,7 +30,9 @@ use crate::route::RouteConfig;
 use crate::tls::TlsError;
 use crate::tls::server::TlsServerConfig;
 pub use data_plane::{BoundListeners, DataPlane};
-pub use snapshot::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections};
+pub use snapshot::{
+    ClientSnapshot, DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections,
+};
 
 /// One entry of `listeners:` with `kind: reverse`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the data plane tells the control plane: sums over its workers at one moment.
 
 use crate::names::Name;
-use crate::telemetry::counters::{HistogramSnapshot, RouteCounters};
+use crate::telemetry::counters::{DENIAL_REASONS, HistogramSnapshot, RouteCounters};
 use crate::tls::x509::Certificate;
 
 /// All listeners and routes.
@@ -11,6 +11,8 @@ pub struct DataSnapshot {
     pub listeners: Vec<ListenerSnapshot>,
     /// In the order of the configuration.
     pub routes: Vec<RouteSnapshot>,
+    /// In the order of the configuration.
+    pub clients: Vec<ClientSnapshot>,
     /// Connections to all upstreams.
     pub upstream_connections: UpstreamConnections,
 }
@@ -36,6 +38,18 @@ pub struct ListenerSnapshot {
     pub refused_handshakes: u64,
     /// Connections whose PROXY header was missing, broken or of an untrusted peer.
     pub refused_proxy_headers: u64,
+    /// Requests that were refused for who sent them, in the order of
+    /// [`DENIAL_REASONS`](crate::telemetry::counters::DENIAL_REASONS).
+    pub denied: [u64; DENIAL_REASONS.len()],
+}
+
+/// One client.
+#[derive(Debug, Clone)]
+pub struct ClientSnapshot {
+    /// Its name.
+    pub name: Name,
+    /// Answers to its requests by first digit of their status: `[0]` is 1xx.
+    pub code_classes: [u64; 5],
 }
 
 /// One route.

@@ -16,6 +16,7 @@ mod form;
 pub mod fuzzing;
 pub mod grant;
 mod http;
+pub mod jwks;
 mod jws;
 pub mod login;
 pub mod metadata;

@@ -23,6 +23,8 @@ pub async fn authenticate(
     let caller = match gate.judge(&asked) {
         Judged::Known(caller) => caller,
         Judged::Denied(denied) => return Err(Refusal::Denied(denied)),
+        // Boxed: what only a first request needs is not kept for all.
+        Judged::Ask(question) => Box::pin(gate.answer(&asked, question)).await.map_err(Refusal::Denied)?,
     };
     client.set_caller(Rc::clone(&caller));
     Ok(caller)

@@ -87,3 +87,8 @@ pub(crate) fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).expect("written");
     path.display().to_string()
 }
+/// `Basic` for a user and password.
+pub(crate) fn basic(user: &str, password: &str) -> String {
+    use base64::Engine;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+}

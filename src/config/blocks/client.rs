@@ -3,12 +3,13 @@
 use http::HeaderName;
 use serde_json::{Value, json};
 
-use crate::config::addresses::Network;
+use crate::config::addresses::{HttpUrl, Network, ProxyUrl};
 use crate::config::block::block;
-use crate::config::read::{At, Parse, ParseError};
+use crate::config::read::{At, Named, OneOrMany, Parse, ParseError};
 use crate::config::secrets::FileRef;
-use crate::policy::clients::mtls;
-use crate::secret::Fingerprint;
+use crate::config::values::{Loose, NonEmpty};
+use crate::policy::clients::{jwt, mtls};
+use crate::secret::{Fingerprint, SecretSource};
 
 block! {
     /// A client and how it shows who it is: exactly one of the keys.
@@ -17,6 +18,10 @@ block! {
         optional mtls: Mtls;
         /// By a key in a header field.
         optional api_key: ApiKey;
+        /// By user and password.
+        optional basic: Basic;
+        /// By a signed token of an issuer.
+        optional jwt: Jwt;
         /// By the address that it comes from: whoever can take such an address is this client.
         optional cidr: Vec<At<Network>>;
         /// By the user or group that runs it, where it connects to a Unix socket.
@@ -46,6 +51,59 @@ block! {
         optional sha256: Vec<At<KeyDigest>>;
         /// A file with one digest a line; read again when it changes.
         optional keys: FileRef;
+    }
+}
+
+block! {
+    /// A client with a user name and a password (RFC 7617). Where many requests come it costs nothing: a password that was good
+    /// is known again by a keyed digest.
+    struct Basic = "basic" {
+        /// The user name; no two clients have one.
+        required username: NonEmpty;
+        /// The argon2id hash of the password, as `bearward client hash` makes it; read again when its file changes.
+        required password_hash: SecretSource;
+    }
+}
+
+block! {
+    /// A client with a token (RFC 7519) that an issuer signed for us. `exp`, `iss` and `aud` must be there.
+    struct Jwt = "jwt" {
+        /// The claim `iss`, letter for letter.
+        required issuer: NonEmpty;
+        /// What `aud` must name: one of these.
+        required audience: OneOrMany<NonEmpty>;
+        /// Where the issuer's keys are: https, or http on this machine.
+        optional jwks_uri: HttpUrl;
+        /// The issuer's keys in a file instead; read again when it changes.
+        optional jwks: FileRef;
+        /// Which signatures are good. One with a shared secret never is.
+        optional algorithms: Vec<At<JwtAlgorithm>>;
+        /// Further claims that must have these values, such as `sub` or `client_id`: they tell one client of an issuer from another.
+        optional claims: Named<Loose>;
+        /// How far clocks may differ; at most 5m.
+        default("30s") leeway: crate::config::blocks::Grace;
+        /// Whom to trust for `jwks_uri`.
+        optional tls: crate::config::blocks::Tls;
+        /// The HTTP proxy for `jwks_uri`; the global one unless given.
+        optional outbound_proxy: ProxyUrl;
+    }
+}
+
+/// An algorithm that signs with a private key.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct JwtAlgorithm(pub(in crate::config) jsonwebtoken::Algorithm);
+
+impl Parse for JwtAlgorithm {
+    const WHAT: &'static str = "an algorithm that signs with a private key";
+    fn schema() -> Value {
+        let names: Vec<String> = jwt::ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        json!({"title": "algorithm", "enum": names})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        let known = jwt::ALGORITHMS.iter().find(|algorithm| format!("{algorithm:?}") == text);
+        known.map(|algorithm| Self(*algorithm)).ok_or_else(|| {
+            ParseError::plain().hint("use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA")
+        })
     }
 }
 

@@ -1,15 +1,20 @@
 //! `clients:`, and the lists of names that refer to it.
 
+use std::time::Duration;
+
 use crate::config::blocks::File;
-use crate::config::blocks::client::{ApiKey, Client, Mtls, UnixPeerBlock};
+use crate::config::blocks::client::{ApiKey, Client, Jwt, Mtls, UnixPeerBlock};
 use crate::config::blocks::listener::Listener;
 use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::names::Name;
-use crate::policy::clients::{ApiKeyConfig, ClientConfig, Clients, MtlsConfig, Proof, UnixPeerConfig};
+use crate::policy::clients::{
+    ApiKeyConfig, BasicConfig, ClientConfig, Clients, JwtConfig, KeysFrom, MtlsConfig, Proof, UnixPeerConfig,
+    jwt,
+};
 
 /// All clients that can be used. What they are known by is read here, so that a file that cannot be is reported.
-pub(super) fn clients(file: &File, cx: &mut Cx<'_>) -> Vec<ClientConfig> {
+pub(super) fn clients(file: &File, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Vec<ClientConfig> {
     let named = file.clients.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
     let mut clients = Vec::new();
     for (key, block) in named {
@@ -20,24 +25,37 @@ pub(super) fn clients(file: &File, cx: &mut Cx<'_>) -> Vec<ClientConfig> {
                 continue;
             }
         };
-        let Some(proof) = proof(block, cx) else { continue };
+        let Some(proof) = proof(block, proxy, cx) else { continue };
         let config = ClientConfig { name, proof };
         if let Err(error) = Clients::try_new(std::slice::from_ref(&config)) {
             cx.error(block.span, format!("the client `{}` cannot be used: {}", error.client, error.reason));
+        }
+        if let Proof::Basic(one) = &config.proof
+            && clients.iter().any(|known: &ClientConfig| matches!(&known.proof, Proof::Basic(other) if other.username == one.username))
+        {
+            cx.error(block.span, format!("two clients have the user name `{}`", one.username))
+                .hint("a user name tells which client it is: give each its own");
         }
         clients.push(config);
     }
     clients
 }
 
-fn proof(block: &At<Client>, cx: &mut Cx<'_>) -> Option<Proof> {
-    let Client { mtls, api_key, cidr, unix_peer, .. } = &block.value;
-    let given = [mtls.is_some(), api_key.is_some(), cidr.is_some(), unix_peer.is_some()];
+fn proof(block: &At<Client>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Proof> {
+    let Client { mtls, api_key, basic, jwt, cidr, unix_peer, .. } = &block.value;
+    let given = [
+        mtls.is_some(),
+        api_key.is_some(),
+        basic.is_some(),
+        jwt.is_some(),
+        cidr.is_some(),
+        unix_peer.is_some(),
+    ];
     if given.into_iter().filter(|given| *given).count() != 1 {
         if !cx.reported_in(block.span) {
             let found = if given.contains(&true) { "several ways" } else { "no way" };
             cx.error(block.span, format!("a client shows in one way who it is, found {found}"))
-                .hint("write one of `mtls`, `api_key`, `cidr`, `unix_peer`; two ways are two clients");
+                .hint("write one of `mtls`, `api_key`, `basic`, `jwt`, `cidr`, `unix_peer`; two ways are two clients");
         }
         return None;
     }
@@ -46,6 +64,18 @@ fn proof(block: &At<Client>, cx: &mut Cx<'_>) -> Option<Proof> {
     }
     if let Some(block) = api_key {
         return self::api_key(block, cx);
+    }
+    if let Some(block) = basic {
+        if !super::secret::check(block.value.password_hash.as_ref()?, "the password's hash", cx) {
+            return None;
+        }
+        return Some(Proof::Basic(BasicConfig {
+            username: block.value.username.as_ref()?.value.0.clone(),
+            password_hash: block.value.password_hash.as_ref()?.value.clone(),
+        }));
+    }
+    if let Some(block) = jwt {
+        return self::jwt(block, proxy, cx);
     }
     if let Some(networks) = cidr {
         if networks.value.is_empty() && !cx.reported_in(networks.span) {
@@ -85,6 +115,47 @@ fn api_key(block: &At<ApiKey>, cx: &mut Cx<'_>) -> Option<Proof> {
     }
     let file = keys.as_ref().map(|file| file.value.0.clone());
     Some(Proof::ApiKey(ApiKeyConfig { header: header.value.clone(), digests, file }))
+}
+
+fn jwt(block: &At<Jwt>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Proof> {
+    let Jwt { jwks_uri, jwks, algorithms, claims, leeway, .. } = &block.value;
+    let keys = match (jwks_uri, jwks) {
+        (Some(uri), None) => KeysFrom::Uri(uri.value.0.clone()),
+        (None, Some(file)) => KeysFrom::File(file.value.0.clone()),
+        _ => {
+            if !cx.reported_in(block.span) {
+                cx.error(block.span, "the issuer's keys come from one place: `jwks_uri` or `jwks`");
+            }
+            return None;
+        }
+    };
+    let leeway = leeway.as_ref()?;
+    if leeway.value > Duration::from_secs(300) {
+        cx.error(leeway.span, "`leeway` is at most 5m: a token is good that much longer");
+    }
+    let audience = block.value.audience.as_ref()?;
+    if audience.value.items.is_empty() {
+        cx.error(audience.span, "`audience` names nobody")
+            .hint("a token for another service must not be good here");
+    }
+    let allowed: Vec<_> = algorithms.iter().flat_map(|list| &list.value).map(|one| one.value.0).collect();
+    let named = claims.iter().flat_map(|named| &named.value.0);
+    Some(Proof::Jwt(Box::new(JwtConfig {
+        issuer: block.value.issuer.as_ref()?.value.0.clone(),
+        audience: audience.value.items.iter().map(|one| one.value.0.clone()).collect(),
+        keys,
+        algorithms: if allowed.is_empty() { jwt::ALGORITHMS.to_vec() } else { allowed },
+        claims: named.map(|(name, value)| (name.value.clone(), value.value.0.clone())).collect(),
+        leeway: leeway.value,
+        tls: match &block.value.tls {
+            Some(block) => super::route::tls(block, cx)?,
+            None => crate::tls::TlsClientConfig::default(),
+        },
+        outbound_proxy: match &block.value.outbound_proxy {
+            Some(own) => Some(own.value.0.clone()),
+            None => proxy.cloned(),
+        },
+    })))
 }
 
 fn unix_peer(block: &At<UnixPeerBlock>, cx: &mut Cx<'_>) -> Option<Proof> {

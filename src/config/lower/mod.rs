@@ -32,7 +32,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let global_proxy = file.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let mut uses = Vec::new();
     let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
-    let clients = clients::clients(file, cx);
+    let clients = clients::clients(file, global_proxy.as_ref(), cx);
     clients::check_lists(file, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
     check_uses(file, &uses, cx);

@@ -26,7 +26,6 @@ pub struct Connection {
     /// Which clients' certificate rules were looked at, with the outcome.
     pub(super) matched: RefCell<Vec<(usize, bool)>>,
     /// The digest of the proof that was good last: who guesses on one connection has none.
-    #[expect(dead_code, reason = "asked by proofs that are costly to verify")]
     pub(super) proven: Cell<Option<[u8; 32]>>,
 }
 

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::ask::Pending;
+use super::remembered::Remembered;
 use super::shared::Clients;
-use super::{Caller, Connection, Kind};
+use super::{Caller, Connection, Digest, Kind};
 use crate::clock::Clock;
 use crate::names::Name;
+use crate::secret::Fingerprint;
 use crate::telemetry::counters::{ClientCounters, DenialCounters};
 
 /// What a request says of its sender.
@@ -32,6 +35,8 @@ pub struct Asked<'r> {
 pub struct Desk {
     pub(super) shared: Arc<Clients>,
     pub(super) clock: Clock,
+    pub(super) pending: Pending,
+    pub(super) remembered: Remembered,
     callers: Vec<Rc<Caller>>,
 }
 
@@ -47,7 +52,28 @@ impl Desk {
                 counters: Arc::clone(counters),
             })
         });
-        Rc::new(Self { callers: callers.collect(), clock, shared })
+        let callers = callers.collect();
+        Rc::new(Self {
+            callers,
+            clock,
+            shared,
+            pending: Pending::default(),
+            remembered: Remembered::default(),
+        })
+    }
+
+    /// What a proof is remembered under.
+    pub(super) fn digest(&self, sort: u8, proof: &[u8]) -> Digest {
+        let mut context = aws_lc_rs::hmac::Context::with_key(&self.shared.digest_key);
+        context.update(&[sort]);
+        context.update(proof);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
+    }
+
+    pub(super) fn remember_password(&self, digest: Digest, index: usize, hash: Fingerprint) {
+        self.remembered.add_password(digest, index, hash);
     }
 
     pub(super) fn caller(&self, index: usize) -> Rc<Caller> {
@@ -65,7 +91,7 @@ pub struct Gate {
     pub(super) others: Vec<usize>,
     pub(super) challenges: Arc<[HeaderValue]>,
     pub(super) denials: Arc<DenialCounters>,
-    authorization: bool,
+    pub(super) authorization: bool,
     key_headers: Vec<HeaderName>,
 }
 

@@ -21,7 +21,6 @@ pub(super) fn field(proxy: bool) -> HeaderName {
 }
 
 /// Reads it.
-#[cfg_attr(not(test), expect(dead_code, reason = "asked by proofs in this field"))]
 pub(super) fn authorization(headers: &HeaderMap, proxy: bool) -> Authorization<'_> {
     let Some(value) = only(headers, &field(proxy)) else {
         return if headers.contains_key(field(proxy)) {

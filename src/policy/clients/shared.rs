@@ -10,9 +10,11 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::api_key::{self, Keys};
+use super::basic::{self, Hash, Verifiers};
+use super::jwt::{self, KeySource};
 use super::mtls::Rule;
 use super::throttle::Throttle;
-use super::{ApiKeyConfig, ClientConfig, Kind, Proof, UnixPeerConfig};
+use super::{ApiKeyConfig, BasicConfig, ClientConfig, KeysFrom, Kind, Proof, UnixPeerConfig};
 use crate::names::Name;
 use crate::tls::TlsError;
 
@@ -31,8 +33,8 @@ pub struct ClientError {
 pub struct Clients {
     pub(super) entries: Vec<Entry>,
     pub(super) throttle: Throttle,
+    pub(super) verifiers: Verifiers,
     /// What proofs are remembered under is keyed with this.
-    #[expect(dead_code, reason = "asked by proofs that are costly to verify")]
     pub(super) digest_key: aws_lc_rs::hmac::Key,
 }
 
@@ -49,6 +51,8 @@ pub(super) struct Entry {
 pub(super) enum Known {
     Mtls(Rule),
     ApiKey { config: ApiKeyConfig, keys: ArcSwap<Keys> },
+    Basic { config: BasicConfig, hash: ArcSwap<Hash> },
+    Jwt(Box<jwt::Rule>),
     Cidr(Vec<IpNet>),
     UnixPeer(UnixPeerConfig),
 }
@@ -56,16 +60,18 @@ pub(super) enum Known {
 impl Clients {
     /// Reads what is needed, blocking. What cannot be read is no client.
     pub fn try_new(configs: &[ClientConfig]) -> Result<Arc<Self>, ClientError> {
-        let entry = |config: &ClientConfig| {
+        let mut sources = Vec::new();
+        let mut entry = |config: &ClientConfig| {
             let refused = |reason| ClientError { client: config.name.clone(), reason };
-            let proof = Known::read(&config.proof).map_err(refused)?;
+            let proof = Known::read(&config.proof, &mut sources).map_err(refused)?;
             Ok(Entry { name: config.name.clone(), kind: config.proof.kind(), proof })
         };
         let random = aws_lc_rs::rand::SystemRandom::new();
         let digest_key = aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random);
         Ok(Arc::new(Self {
-            entries: configs.iter().map(entry).collect::<Result<_, _>>()?,
+            entries: configs.iter().map(&mut entry).collect::<Result<_, _>>()?,
             throttle: Throttle::new(),
+            verifiers: Verifiers::default(),
             digest_key: digest_key.expect("the system has random numbers"),
         }))
     }
@@ -91,13 +97,32 @@ impl Entry {
 }
 
 impl Known {
-    fn read(proof: &Proof) -> Result<Self, String> {
+    /// `sources`: the keys of the issuers so far; clients of one issuer share them.
+    fn read(proof: &Proof, sources: &mut Vec<Arc<KeySource>>) -> Result<Self, String> {
         Ok(match proof {
             Proof::Mtls(config) => {
                 Self::Mtls(Rule::try_new(config).map_err(|error: TlsError| error.to_string())?)
             }
             Proof::ApiKey(config) => {
                 Self::ApiKey { config: config.clone(), keys: ArcSwap::from_pointee(keys(config)?) }
+            }
+            Proof::Basic(config) => {
+                Self::Basic { config: config.clone(), hash: ArcSwap::from_pointee(Hash::read(config)?) }
+            }
+            Proof::Jwt(config) => {
+                let known = sources.iter().find(|source| source.from == config.keys);
+                let source = match known {
+                    Some(source) => Arc::clone(source),
+                    None => {
+                        let source = KeySource::new(config.keys.clone());
+                        if let KeysFrom::File(path) = &config.keys {
+                            source.read(path)?;
+                        }
+                        sources.push(Arc::clone(&source));
+                        source
+                    }
+                };
+                Self::Jwt(Box::new(jwt::Rule { config: (**config).clone(), source }))
             }
             Proof::Cidr(networks) => Self::Cidr(networks.clone()),
             Proof::UnixPeer(config) => Self::UnixPeer(config.clone()),
@@ -109,6 +134,11 @@ impl Known {
         match self {
             Self::Mtls(rule) => rule.file().into_iter().collect(),
             Self::ApiKey { config, .. } => config.file.clone().into_iter().collect(),
+            Self::Basic { config, .. } => basic::file(config).into_iter().collect(),
+            Self::Jwt(rule) => match &rule.config.keys {
+                KeysFrom::File(path) => vec![path.clone()],
+                KeysFrom::Uri(_) => Vec::new(),
+            },
             Self::Cidr(_) | Self::UnixPeer(_) => Vec::new(),
         }
     }
@@ -121,6 +151,14 @@ impl Known {
                 current.store(Arc::new(keys(config)?));
                 Ok(())
             }
+            Self::Basic { config, hash } => {
+                hash.store(Arc::new(Hash::read(config)?));
+                Ok(())
+            }
+            Self::Jwt(rule) => match &rule.config.keys {
+                KeysFrom::File(path) => rule.source.read(path),
+                KeysFrom::Uri(_) => Ok(()),
+            },
             Self::Cidr(_) | Self::UnixPeer(_) => Ok(()),
         }
     }

@@ -99,7 +99,6 @@ impl Throttle {
     }
 
     /// The attempt was good.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by proofs that can be guessed"))]
     pub(super) fn clear(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) {
         let now = ticks(now);
         if let Some((place, _)) = self.find(self.key(address, Some(name)), now) {
