@@ -23,10 +23,11 @@ pub async fn fetch(
     proxy: Option<&Url>,
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     check_endpoint(url)?;
-    let http = HttpSettings { tls: tls.clone(), proxy: proxy.cloned(), connect_timeout: DEADLINE };
-    let client = http.client(Some(url)).map_err(|error| error.to_string())?;
-    let exchange = Exchange { method: Method::GET, url: url.clone(), authorization: None, form: None };
-    let answer = http.exchange(&client, exchange, Instant::now() + DEADLINE).await;
+    let settings = HttpSettings { tls: tls.clone(), proxy: proxy.cloned(), connect_timeout: DEADLINE };
+    let client = settings.client(Some(url)).map_err(|error| error.to_string())?;
+    let exchange =
+        Exchange { method: Method::GET, url: url.clone(), headers: http::HeaderMap::new(), body: None };
+    let answer = settings.exchange(&client, exchange, Instant::now() + DEADLINE).await;
     let answer = answer.map_err(|lost| lost.reason)?;
     if answer.status != StatusCode::OK {
         return Err(format!("the answer is {}", answer.status.as_u16()));
