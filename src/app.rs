@@ -261,10 +261,10 @@ async fn start_credentials(
 }
 
 /// A credential at an origin: all routes with the same pair share one binding.
-type BindingKey = (Name, Origin);
+type BindingKey = (Name, Vec<Origin>);
 
 fn binding_key(route: &RouteConfig) -> Option<BindingKey> {
-    Some((route.credential.clone()?, route.upstream.origin.clone()))
+    Some((route.credential.clone()?, route.upstream.origins().cloned().collect()))
 }
 
 /// Binds each route's credential to its upstream's origin; refuses what the configuration does not allow.
@@ -291,7 +291,11 @@ fn bind_routes(
             route.allow_plaintext,
         )
         .map_err(refused)?;
-        bound.insert(key, one);
+        let others = route.upstream.options.others.iter();
+        let all = others.cloned().try_fold(one, |bound, origin| {
+            bound.also(&config.allowed_upstreams, origin, route.allow_plaintext).map_err(refused)
+        })?;
+        bound.insert(key, all);
     }
     Ok(bound)
 }

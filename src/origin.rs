@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// `http` or `https`.
@@ -61,14 +62,20 @@ pub enum OriginError {
     /// `user:password@`.
     #[error("a user name or password cannot stand in this URL")]
     UserInfo,
+    /// `unix:` without the path of a socket.
+    #[error("`unix:` is followed by the whole path of a socket, such as `unix:/run/app.sock`")]
+    SocketPath,
     /// Port 0.
     #[error("port 0 cannot be connected to")]
     PortZero,
 }
 
 impl Origin {
-    /// Parses `https://host[:port]`, with or without a single trailing slash.
+    /// Parses `https://host[:port]`, with or without a single trailing slash, or `unix:/path/of/a/socket`.
     pub fn try_new(text: &str) -> Result<Self, OriginError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path);
+        }
         let url = url::Url::parse(text).map_err(OriginError::Url)?;
         let origin = Self::of_url(&url)?;
         let beyond = format!(
@@ -78,6 +85,19 @@ impl Origin {
             url.fragment().map(|q| format!("#{q}")).unwrap_or_default(),
         );
         if beyond.is_empty() { Ok(origin) } else { Err(OriginError::NotAnOrigin(beyond)) }
+    }
+
+    /// A Unix socket on this machine. It stands for an http origin of its own.
+    fn unix(path: &str) -> Result<Self, OriginError> {
+        if !path.starts_with('/') || path.ends_with('/') {
+            return Err(OriginError::SocketPath);
+        }
+        Ok(Self { scheme: Scheme::Http, host: ["unix:", path].concat().into(), port: 0 })
+    }
+
+    /// The path of a Unix socket.
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.host.strip_prefix("unix:").map(Path::new)
     }
 
     /// The origin of a whole URL, whatever its path.
@@ -122,17 +142,23 @@ impl Origin {
         self.port
     }
 
-    /// `host` or `host:port` where the port is not the scheme's own: the value of a Host field.
+    /// `host` or `host:port` where the port is not the scheme's own: the value of a Host field. `localhost` for a Unix
+    /// socket.
     pub fn authority(&self) -> String {
-        if self.port == self.scheme.default_port() {
+        if self.unix_path().is_some() {
+            "localhost".to_owned()
+        } else if self.port == self.scheme.default_port() {
             self.host.to_string()
         } else {
             format!("{}:{}", self.host, self.port)
         }
     }
 
-    /// Whether the host can only be this machine: `localhost`, a name below it, or a loopback address.
+    /// Whether the host can only be this machine: `localhost`, a name below it, a loopback address or a Unix socket.
     pub fn is_loopback(&self) -> bool {
+        if self.unix_path().is_some() {
+            return true;
+        }
         match self.dial_host().parse::<IpAddr>() {
             Ok(ip) => ip.to_canonical().is_loopback(),
             Err(_) => &*self.host == "localhost" || self.host.ends_with(".localhost"),
@@ -142,7 +168,10 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+        match self.unix_path() {
+            Some(_) => f.write_str(&self.host),
+            None => write!(f, "{}://{}", self.scheme.as_str(), self.authority()),
+        }
     }
 }
 
@@ -166,6 +195,7 @@ mod tests {
         check("https://api.example.com:443", "https://api.example.com");
         check("http://[::1]:8080", "http://[::1]:8080");
         check("https://bücher.example", "https://xn--bcher-kva.example");
+        check("unix:/run/app.sock", "unix:/run/app.sock");
     }
 
     #[test]
@@ -177,6 +207,8 @@ mod tests {
         check("ftp://a.example");
         check("a.example");
         check("http://a.example:0");
+        check("unix:app.sock");
+        check("unix:/run/");
     }
 
     #[test]
@@ -190,5 +222,6 @@ mod tests {
         check("http://[::ffff:127.0.0.1]", true);
         check("http://localhost.example.com", false);
         check("http://10.0.0.1", false);
+        check("unix:/run/app.sock", true);
     }
 }

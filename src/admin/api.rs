@@ -14,6 +14,7 @@ use super::Running;
 use crate::clock::UnixTime;
 use crate::credential::snapshot::LastError;
 use crate::credential::{ForcedRefresh, Snapshot};
+use crate::listener::UpstreamAddress;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Serialize)]
@@ -87,10 +88,25 @@ struct RouteStatus {
     credential: Option<String>,
     requests: u64,
     errors: u64,
+    addresses: Vec<AddressStatus>,
+    ejections: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct AddressStatus {
+    url: String,
+    address: String,
+    state: &'static str,
 }
 
 fn shown(time: UnixTime) -> String {
     time.rfc3339()
+}
+
+impl From<&UpstreamAddress> for AddressStatus {
+    fn from(known: &UpstreamAddress) -> Self {
+        Self { url: known.url.clone(), address: known.address.clone(), state: known.state.as_str() }
+    }
 }
 
 impl From<LastError> for ErrorStatus {
@@ -157,6 +173,8 @@ pub fn status_of(running: &Running) -> Status {
                 credential: route.credential.as_ref().map(ToString::to_string),
                 requests: route.traffic.requests,
                 errors: route.traffic.errors,
+                addresses: route.addresses.iter().map(AddressStatus::from).collect(),
+                ejections: route.ejections,
             })
             .collect(),
     }

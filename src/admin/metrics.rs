@@ -2,6 +2,8 @@
 //!
 //! Owns: the metric names, which are a contract. Labels come from the configuration only, so their number is bounded.
 
+mod upstream;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -276,7 +278,8 @@ impl Scrape {
         family(encoder, "bearward_upstream_connections", "Open upstream connections.").gauges([
             ([("state", "active")], whole(upstream.active)),
             ([("state", "idle")], whole(upstream.idle)),
-        ])
+        ])?;
+        upstream::encode(&self.data.routes, encoder)
     }
 
     fn encode_tokens(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

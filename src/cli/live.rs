@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::credential::CredentialConfig;
 use crate::oauth::{EndpointSource, OAuthClient};
 use crate::origin::Origin;
-use crate::upstream::{Connector, DialError, HttpVersion, TlsClient, UpstreamConfig};
+use crate::upstream::{Connector, DialError, HttpVersion, TlsClient, UpstreamConfig, UpstreamOptions};
 
 /// Tries upstreams and providers one after the other; prints a line for each.
 pub(super) fn probe(config: &Config) -> ExitCode {
@@ -35,8 +35,11 @@ async fn all(config: &Config) -> bool {
                 continue;
             }
             tried.push(&route.upstream);
-            let what = format!("upstream {} (route {}/{})", route.upstream.origin, listener.name, route.name);
-            good &= report(&what, connect(&route.upstream, route.timeouts.connect).await);
+            for origin in route.upstream.origins() {
+                let what = format!("upstream {origin} (route {}/{})", listener.name, route.name);
+                let one = UpstreamConfig { origin: origin.clone(), ..route.upstream.clone() };
+                good &= report(&what, connect(&one, route.timeouts.connect).await);
+            }
         }
     }
     for credential in &config.credentials {
@@ -77,6 +80,7 @@ async fn provider(credential: &CredentialConfig) -> bool {
         http: HttpVersion::Http1,
         tls: credential.oauth.tls.clone(),
         outbound_proxy: credential.oauth.outbound_proxy.clone(),
+        options: UpstreamOptions::default(),
     };
     report(&what, connect(&config, credential.oauth.connect_timeout).await)
 }

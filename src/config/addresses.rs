@@ -16,7 +16,8 @@ use crate::policy::trusted::TrustedPeer;
 impl Parse for Origin {
     const WHAT: &'static str = "an origin such as `https://api.example.com`";
     fn schema() -> Value {
-        json!({"title": "origin", "type": "string", "format": "uri", "examples": ["https://api.example.com"]})
+        json!({"title": "origin", "type": "string", "format": "uri",
+               "examples": ["https://api.example.com", "unix:/run/app.sock"]})
     }
     fn parse(text: &str) -> Result<Self, ParseError> {
         Self::try_new(text).map_err(|error| match error {

@@ -7,7 +7,6 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["telemetry"]),
     ("listener", &["intercept", "rules", "egress_network", "dry_run"]),
-    ("upstream", &["balance", "health"]),
     ("credential", &["inject", "dpop", "revoke_on_removal"]),
     ("log", &["access", "audit"]),
 ];

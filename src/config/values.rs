@@ -130,6 +130,59 @@ impl Parse for Count {
     }
 }
 
+/// A whole number, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WholeNumber(pub(super) usize);
+
+impl Parse for WholeNumber {
+    const WHAT: &'static str = "a whole number";
+    const NUMBERS: bool = true;
+    fn schema() -> Value {
+        json!({"title": "number", "type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+$|\\$\\{"})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        text.parse().map(Self).map_err(|_| ParseError::plain())
+    }
+}
+
+/// The status of a final answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StatusValue(pub(super) http::StatusCode);
+
+impl Parse for StatusValue {
+    const WHAT: &'static str = "a status from 200 to 599";
+    const NUMBERS: bool = true;
+    fn schema() -> Value {
+        json!({"title": "status", "type": ["integer", "string"], "minimum": 200, "maximum": 599,
+               "pattern": "^[2-5][0-9]{2}$|\\$\\{"})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        match text.parse::<http::StatusCode>() {
+            Ok(status) if (200..600).contains(&status.as_u16()) => Ok(Self(status)),
+            _ => Err(ParseError::plain()),
+        }
+    }
+}
+
+/// A path, perhaps with a query.
+#[derive(Debug, Clone)]
+pub(super) struct UriPath(pub(super) http::Uri);
+
+impl Parse for UriPath {
+    const WHAT: &'static str = "a path such as `/healthz`";
+    fn schema() -> Value {
+        json!({"title": "path", "type": "string", "pattern": "^/|\\$\\{", "examples": ["/healthz"]})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        match text.parse::<http::Uri>() {
+            Ok(uri) if text.starts_with('/') && uri.authority().is_none() && !text.contains('#') => {
+                Ok(Self(uri))
+            }
+            _ => Err(ParseError::plain().hint("begin it with `/`")),
+        }
+    }
+}
+
 /// A number of workers, or `auto`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Workers(pub(super) Option<usize>);

@@ -9,11 +9,12 @@ use super::{TokenCell, TokenReader};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 
-/// A cell together with the one origin that its token may be sent to.
+/// A cell together with the origins that its token is sent to: those of one upstream.
 #[derive(Debug, Clone)]
 pub struct BoundCredential {
     cell: Arc<TokenCell>,
     origin: Origin,
+    others: Vec<Origin>,
 }
 
 /// Why a credential may not be used for an upstream.
@@ -71,10 +72,27 @@ impl BoundCredential {
         allow_plaintext: bool,
     ) -> Result<Self, BindingError> {
         check(cell.name(), allowed, &origin, allow_plaintext)?;
-        Ok(Self { cell, origin })
+        Ok(Self { cell, origin, others: Vec::new() })
     }
 
-    /// The origin that the token may go to.
+    /// Binds it to a further origin of the same upstream after [`check`].
+    pub fn also(
+        mut self,
+        allowed: &[Origin],
+        origin: Origin,
+        allow_plaintext: bool,
+    ) -> Result<Self, BindingError> {
+        check(self.name(), allowed, &origin, allow_plaintext)?;
+        self.others.push(origin);
+        Ok(self)
+    }
+
+    /// Whether the token may go to this origin.
+    pub fn covers(&self, origin: &Origin) -> bool {
+        self.origin == *origin || self.others.contains(origin)
+    }
+
+    /// The origin that the token may go to; the first, where there are several.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -123,5 +141,21 @@ mod tests {
         check(&["http://api.example.com"], "http://api.example.com", true, "");
         check(&["http://127.0.0.1:1"], "http://127.0.0.1:1", false, "");
         check(&[], "https://api.example.com", false, "is not allowed");
+        check(&["unix:/run/app.sock"], "unix:/run/app.sock", false, "");
+        check(&["unix:/run/app.sock"], "unix:/run/other.sock", false, "it may go to unix:/run/app.sock");
+    }
+
+    #[test]
+    fn a_further_origin_is_checked_like_the_first() {
+        let origin = |text: &str| Origin::try_new(text).expect(text);
+        let (one, two) = (origin("https://a.example"), origin("https://b.example"));
+        let cell = TokenCell::new(Name::try_new("primavera").expect("a name"));
+        let allowed = [one.clone(), two.clone()];
+        let bound =
+            || BoundCredential::try_new(Arc::clone(&cell), &allowed, one.clone(), false).expect("bound");
+        let both = bound().also(&allowed, two.clone(), false).expect("bound");
+        assert!(both.covers(&one) && both.covers(&two) && !bound().covers(&two));
+        assert!(bound().also(&allowed[..1], two, false).is_err());
+        assert!(bound().also(&allowed, origin("https://c.example"), true).is_err());
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::acceptor::{self, Desk};
 use super::bind::{self, Bound, Passed};
 use super::entry::Entry;
+use super::upstreams::{Upstreams, addresses_of, checks, connectors, shared_by};
 use super::worker::{self, Order, Worker, WorkerCounters};
 use super::{
     ClientSnapshot, DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot,
@@ -27,10 +28,7 @@ use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
 use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
 use crate::tls::server::TlsServer;
-use crate::upstream::{Connector, Pool, TlsClient, UpstreamConfig};
-
-/// Requests under way to one upstream, in the whole process.
-const MAX_ACTIVE: usize = 1024;
+use crate::upstream::{Shared, TlsClient, Upstream, UpstreamConfig};
 
 /// The running data plane. Dropped, it closes all connections at once.
 #[derive(Debug)]
@@ -41,6 +39,8 @@ pub struct DataPlane {
     clients: Arc<Clients>,
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
+    /// By listener, then by route.
+    shared: Vec<Vec<Shared>>,
     stop_accepting: CancellationToken,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
@@ -66,6 +66,8 @@ struct Prepared {
     tls: Option<TlsClient>,
     credential: Option<BoundCredential>,
     refusals: Arc<Refusals>,
+    /// The same for all routes to the same upstream.
+    shared: Shared,
 }
 
 impl DataPlane {
@@ -155,6 +157,8 @@ impl DataPlane {
                     upstream: route.upstream.origin.to_string(),
                     credential: route.credential.clone(),
                     traffic: self.traffic_of(index, place),
+                    addresses: addresses_of(route, &self.shared[index][place]),
+                    ejections: self.shared[index][place].board.ejected(),
                 });
             }
         }
@@ -245,7 +249,11 @@ impl BoundListeners {
     ) -> Result<DataPlane, ListenerError> {
         let Self { clients, listeners, sockets, tls, own_tls } = self;
         let listeners = &listeners[..];
-        let prepared = listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential));
+        let workers = limits.workers.unwrap_or_else(default_workers).max(1);
+        let mut known = Vec::new();
+        let mut shared = |config: &UpstreamConfig| shared_by(&mut known, config, workers);
+        let prepared =
+            listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential, &mut shared));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let addresses = sockets.iter().map(Bound::address).collect();
         let mut plane = DataPlane {
@@ -255,10 +263,13 @@ impl BoundListeners {
             clients: Arc::clone(&clients),
             desks: Vec::new(),
             traffic: Vec::new(),
+            shared: prepared
+                .iter()
+                .map(|routes| routes.iter().map(|route| route.shared.clone()).collect())
+                .collect(),
             stop_accepting: CancellationToken::new(),
             threads: Mutex::default(),
         };
-        let workers = limits.workers.unwrap_or_else(default_workers).max(1);
         let pseudonym = ["bearward-", &format!("{:08x}", fastrand::u32(..))].concat();
         let ips: Vec<_> = sockets.iter().map(Bound::ip).collect();
         for number in 0..workers {
@@ -267,17 +278,17 @@ impl BoundListeners {
                 let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
                 let clock_of_clients = clock.clone();
-                let max_active = MAX_ACTIVE.div_ceil(workers);
                 let (own_tls, clients) = (own_tls.clone(), Arc::clone(&clients));
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
                     let desk = clients::Desk::new(clients, clock_of_clients, &counters.clients);
                     let gates = gates(&desk, &listeners, &counters.denials);
-                    let (sites, pools) =
-                        sites(&listeners, prepared, &ips, &traffic, &identity, max_active, gates);
+                    let (sites, upstreams) = sites(&listeners, prepared, &ips, &traffic, &identity, gates);
+                    let checks = if number == 0 { checks(&upstreams) } else { Vec::new() };
+                    let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
                     let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
                     let entries = listeners.iter().zip(own_tls).map(entry).collect();
-                    Worker { sites, entries, pools, counters, header_bytes }
+                    Worker { sites, entries, upstreams, checks, counters, header_bytes }
                 }
             })?;
             plane.desks.push(desk);
@@ -325,12 +336,11 @@ fn upstream_tls(listener: &ListenerConfig) -> Result<Vec<Option<TlsClient>>, Lis
             error,
         })?;
         // Tried here, so that a worker cannot fail on it.
-        Connector::try_new(&route.upstream, None, route.timeouts.connect).map_err(|reason| {
-            ListenerError::OutboundProxy {
-                listener: listener.name.clone(),
-                route: route.name.clone(),
-                reason,
-            }
+        let connectors = connectors(&route.upstream, tls.as_ref(), route.timeouts.connect);
+        connectors.map_err(|reason| ListenerError::OutboundProxy {
+            listener: listener.name.clone(),
+            route: route.name.clone(),
+            reason,
         })?;
         Ok(tls)
     };
@@ -359,16 +369,18 @@ fn prepare(
     listener: &ListenerConfig,
     tls: Vec<Option<TlsClient>>,
     credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+    shared: &mut dyn FnMut(&UpstreamConfig) -> Shared,
 ) -> Result<Vec<Prepared>, ListenerError> {
     let one = |(route, tls): (&RouteConfig, Option<TlsClient>)| {
         let credential = credential(route);
         if let Some(bound) = &credential
-            && *bound.origin() != route.upstream.origin
+            && !route.upstream.origins().all(|origin| bound.covers(origin))
         {
             let (credential, route) = (bound.name().clone(), route.name.clone());
             return Err(ListenerError::Binding { credential, route });
         }
-        Ok(Prepared { config: route.clone(), tls, credential, refusals: Arc::default() })
+        let shared = shared(&route.upstream);
+        Ok(Prepared { config: route.clone(), tls, credential, refusals: Arc::default(), shared })
     };
     listener.routes.iter().zip(tls).map(one).collect()
 }
@@ -388,31 +400,30 @@ fn gates(
     listeners.iter().zip(denials).map(of_listener).collect()
 }
 
-type Pools = Vec<Rc<Pool<crate::proxy::RequestBody>>>;
-
-/// Builds what one worker serves. Routes with one upstream, credential and deadline share a pool.
+/// Builds what one worker serves. Routes with one upstream, credential and deadline share its connections.
 fn sites(
     listeners: &[ListenerConfig],
     prepared: Vec<Vec<Prepared>>,
     ips: &[Option<std::net::IpAddr>],
     traffic: &WorkerTraffic,
     identity: &Rc<Identity>,
-    max_active: usize,
     gates: Vec<Vec<Option<Rc<Gate>>>>,
-) -> (Vec<Rc<Site>>, Pools) {
+) -> (Vec<Rc<Site>>, Upstreams) {
     let mut keys: Vec<(UpstreamConfig, Option<Name>, Duration)> = Vec::new();
-    let mut pools: Pools = Vec::new();
-    let mut pool_of = |route: &Prepared| {
+    let mut upstreams: Upstreams = Vec::new();
+    let mut upstream_of = |route: &Prepared| {
         let credential = route.credential.as_ref().map(|bound| bound.name().clone());
         let key = (route.config.upstream.clone(), credential, route.config.timeouts.connect);
         let at = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
-            let connector = Connector::try_new(&route.config.upstream, route.tls.as_ref(), key.2)
+            let connectors = connectors(&route.config.upstream, route.tls.as_ref(), key.2)
                 .expect("it was tried before the workers started");
-            pools.push(Pool::new(connector));
+            let config = &route.config.upstream;
+            let upstream = Upstream::new(connectors, &config.options, &route.shared);
+            upstreams.push((config.clone(), upstream));
             keys.push(key);
-            pools.len() - 1
+            upstreams.len() - 1
         });
-        Rc::clone(&pools[at])
+        Rc::clone(&upstreams[at].1)
     };
     let mut sites = Vec::new();
     for (index, (listener, routes)) in listeners.iter().zip(prepared).enumerate() {
@@ -422,7 +433,7 @@ fn sites(
             let counters = Arc::clone(&counters[place]);
             let refusals = Arc::clone(&route.refusals);
             let gate = gates[index][place].clone();
-            Rc::new(Route::new(&route.config, pool_of(route), token, counters, refusals, max_active, gate))
+            Rc::new(Route::new(&route.config, upstream_of(route), token, counters, refusals, gate))
         };
         sites.push(Rc::new(Site {
             table: RouteTable::new(&listener.routes, ips[index]),
@@ -432,7 +443,7 @@ fn sites(
             identity: Rc::clone(identity),
         }));
     }
-    (sites, pools)
+    (sites, upstreams)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod snapshot;
 mod stream;
 mod timer;
 mod tunnel;
+mod upstreams;
 mod worker;
 
 use std::net::SocketAddr;
@@ -31,7 +32,8 @@ use crate::tls::TlsError;
 use crate::tls::server::TlsServerConfig;
 pub use data_plane::{BoundListeners, DataPlane};
 pub use snapshot::{
-    ClientSnapshot, DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamConnections,
+    ClientSnapshot, DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic, UpstreamAddress,
+    UpstreamConnections,
 };
 
 /// One entry of `listeners:` with `kind: reverse`.

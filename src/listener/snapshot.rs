@@ -3,6 +3,7 @@
 use crate::names::Name;
 use crate::telemetry::counters::{DENIAL_REASONS, HistogramSnapshot, RouteCounters};
 use crate::tls::x509::Certificate;
+use crate::upstream::HealthState;
 
 /// All listeners and routes.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,21 @@ pub struct RouteSnapshot {
     pub credential: Option<Name>,
     /// What went through it.
     pub traffic: Traffic,
+    /// Where its upstream is reached, as far as that is known.
+    pub addresses: Vec<UpstreamAddress>,
+    /// How often one of them was left out.
+    pub ejections: u64,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// The origin that it belongs to.
+    pub url: String,
+    /// `10.0.0.1:443`, `unix:/path` or, behind an outbound proxy, a name.
+    pub address: String,
+    /// Whether it is used.
+    pub state: HealthState,
 }
 
 /// Sums of [`RouteCounters`].

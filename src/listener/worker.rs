@@ -21,7 +21,7 @@ use super::stream::{ClientStream, Protocol, Socket};
 use crate::policy::clients::UnixPeer;
 use crate::proxy::{Link, Peer, RequestBody, Site};
 use crate::telemetry::counters::{ClientCounters, Counter, DenialCounters};
-use crate::upstream::Pool;
+use crate::upstream::{self, HealthCheck, Upstream};
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -68,7 +68,9 @@ pub(super) struct Worker {
     pub(super) sites: Vec<Rc<Site>>,
     /// By listener.
     pub(super) entries: Vec<Rc<Entry>>,
-    pub(super) pools: Vec<Rc<Pool<RequestBody>>>,
+    pub(super) upstreams: Vec<Rc<Upstream<RequestBody>>>,
+    /// Which of them this worker checks, for all workers.
+    pub(super) checks: Vec<(Rc<Upstream<RequestBody>>, HealthCheck)>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) header_bytes: usize,
 }
@@ -90,6 +92,9 @@ pub(super) fn run(
     let connections =
         Rc::new(Connections { next: Cell::new(0), stops: RefCell::default(), ended: Notify::new() });
     local.spawn_local(sweep(Rc::clone(&worker)));
+    for (upstream, rules) in &worker.checks {
+        local.spawn_local(upstream::check_addresses(Rc::clone(upstream), rules.clone()));
+    }
     local.block_on(runtime, async {
         let mut finishing = false;
         loop {
@@ -229,10 +234,10 @@ async fn sweep(worker: Rc<Worker>) {
         tokio::time::sleep(SWEEP).await;
         let now = Instant::now();
         let (mut idle, mut active) = (0, 0);
-        for pool in &worker.pools {
-            pool.sweep(now);
-            idle += pool.idle();
-            active += pool.active();
+        for upstream in &worker.upstreams {
+            upstream.sweep(now);
+            idle += upstream.idle();
+            active += upstream.active();
         }
         worker.counters.upstream_idle.set(idle as u64);
         worker.counters.upstream_active.set(active as u64);

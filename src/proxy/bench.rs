@@ -12,7 +12,7 @@ use super::{Client, Identity, Link, Peer, Route, Site, admit};
 use crate::clock::Clock;
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
-use crate::upstream::{Connector, Pool};
+use crate::upstream::{Connector, Shared, Upstream};
 
 /// A client on loopback at a site of one route.
 #[derive(Debug)]
@@ -26,8 +26,10 @@ impl Heads {
     /// At this route. The error is a message for a person.
     pub fn at(route: &RouteConfig) -> Result<Self, String> {
         let loopback = Some([127, 0, 0, 1].into());
-        let pool = Pool::new(Connector::try_new(&route.upstream, None, route.timeouts.connect)?);
-        let ready = Route::new(route, pool, None, Arc::default(), Arc::default(), 1, None);
+        let connector = Connector::try_new(&route.upstream, None, route.timeouts.connect)?;
+        let options = &route.upstream.options;
+        let upstream = Upstream::new(vec![connector], options, &Shared::new(options, 1));
+        let ready = Route::new(route, upstream, None, Arc::default(), Arc::default(), None);
         let site = Site {
             table: RouteTable::new(std::slice::from_ref(route), loopback),
             routes: vec![Rc::new(ready)],

@@ -1,16 +1,19 @@
 //! One exchange with the upstream: a connection, the request, the head of the answer.
 //!
-//! Owns: reuse, the one retry, and what each failure means. Never retries what an upstream may have carried out.
+//! Owns: the place among the requests under way, reuse, the one retry, what each failure means, and what it says of the
+//! upstream's address. Never retries what an upstream may have carried out.
 
 use std::rc::Rc;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::body::Flow;
 use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
-use crate::upstream::{AnswerBody, ExchangeError, Lease, SendError};
+use crate::upstream::{
+    AnswerBody, Endpoint, ExchangeError, Found, Full, Lease, Reached, SendError, Upstream,
+};
 
 /// An answer whose head is there.
 pub(super) struct Answer {
@@ -28,19 +31,26 @@ pub(super) async fn exchange(
     flow: Option<&Rc<Flow>>,
     spare: Option<&Spare>,
 ) -> Result<Answer, Refusal> {
+    let upstream = &*route.upstream;
+    let admission = match upstream.entrance().enter_at_once() {
+        Some(admission) => admission,
+        None => upstream.entrance().queue().await.map_err(|Full| Refusal::Overloaded)?,
+    };
+    upstream.budget().earn();
     let mut sent_at = Instant::now();
-    let full = route.pool.active() >= route.max_active;
-    let mut lease = match route.pool.reuse(sent_at).filter(|_| !full) {
-        Some(lease) => lease,
-        None if full => return Err(Refusal::Overloaded),
-        None => {
-            let lease = route.pool.connect().await?;
+    let Reached { mut lease, mut endpoint } = match upstream.find(sent_at) {
+        Found::Reached(reached) => reached,
+        Found::Nothing(there) => {
+            let reached = upstream.connect(there).await?;
             sent_at = Instant::now();
-            lease
+            reached
         }
     };
     let mut first = true;
     loop {
+        if upstream.has_origins() {
+            readdress(route, upstream, endpoint.as_deref(), &mut request);
+        }
         let reused = lease.reused();
         let bodiless = matches!(request.body(), RequestBody::Empty);
         client.await_upstream(Some(sent_at + route.timeouts.first_byte));
@@ -55,19 +65,34 @@ pub(super) async fn exchange(
             Some(Ok(response)) => {
                 let at = Instant::now();
                 route.counters.upstream_duration.observe(at.saturating_duration_since(sent_at));
+                upstream.answered(endpoint.as_ref(), is_well(response.status()), at);
+                lease.hold(admission);
                 return Ok(Answer { response, lease, at });
             }
-            None => return Err(Refusal::UpstreamTimeout),
+            None => {
+                upstream.answered(endpoint.as_ref(), false, Instant::now());
+                return Err(Refusal::UpstreamTimeout);
+            }
             Some(Err(failed)) => failed,
         };
+        // What the upstream cannot have seen costs it nothing.
+        let unseen = failed.unsent.is_some() || failed.unprocessed;
         match repeated(failed, reused, bodiless, spare, flow) {
             // Once, on another connection.
-            Ok(again) if std::mem::take(&mut first) => request = again,
+            Ok(again) if std::mem::take(&mut first) && (unseen || upstream.budget().spend()) => {
+                request = again
+            }
             Ok(_) => return Err(Refusal::UpstreamClosed),
-            Err(error) => return Err(failure(&error, client, flow)),
+            Err(error) => {
+                let refusal = failure(&error, client, flow);
+                if matches!(refusal, Refusal::UpstreamClosed | Refusal::UpstreamProtocol) {
+                    upstream.answered(endpoint.as_ref(), false, Instant::now());
+                }
+                return Err(refusal);
+            }
         }
         drop(lease);
-        lease = route.pool.connect().await?;
+        Reached { lease, endpoint } = upstream.connect(None).await?;
         sent_at = Instant::now();
     }
 }
@@ -94,6 +119,31 @@ fn repeated(
         _ => None,
     };
     again.ok_or(error)
+}
+
+/// Whether an answer comes from a server that is there, and not from a gateway before it.
+fn is_well(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Gives the request the names of the origin that was chosen.
+fn readdress(
+    route: &Route,
+    upstream: &Upstream<RequestBody>,
+    endpoint: Option<&Endpoint<RequestBody>>,
+    request: &mut Request<RequestBody>,
+) {
+    let Some((host, authority)) = endpoint.and_then(|endpoint| upstream.names_of(endpoint)) else { return };
+    if !route.preserve_host {
+        request.headers_mut().insert(header::HOST, host.clone());
+    }
+    if route.absolute.is_some() {
+        let mut parts = request.uri().clone().into_parts();
+        parts.authority = Some(authority.clone());
+        if let Ok(uri) = http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
 }
 
 fn failure(error: &ExchangeError, client: &Client, flow: Option<&Rc<Flow>>) -> Refusal {

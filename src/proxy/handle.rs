@@ -138,7 +138,7 @@ where
         });
     }
     // For a kept connection that breaks, for a stream that is refused, and for a token that is.
-    let repeatable = route.token.is_some() || flow.is_none() || route.pool.is_shared();
+    let repeatable = route.token.is_some() || flow.is_none() || route.upstream.is_shared();
     let spare = repeatable.then(|| Spare::of(&request, identity));
     let mut answer = exchange(route, client, request, flow.as_ref(), spare.as_ref()).await?;
     if let Some(spare) = spare {
@@ -291,7 +291,7 @@ pub(super) fn edit(
     for (name, value) in &route.request_headers.set {
         headers.insert(name.clone(), value.clone());
     }
-    if let Some(authorization) = route.pool.connector().proxy_authorization() {
+    if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
     Ok(())

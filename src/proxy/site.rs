@@ -20,7 +20,7 @@ use crate::policy::clients::Gate;
 use crate::route::table::RouteTable;
 use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::telemetry::counters::RouteCounters;
-use crate::upstream::{Pool, Timeouts};
+use crate::upstream::{Timeouts, Upstream};
 
 /// One listener of one worker.
 #[derive(Debug)]
@@ -88,26 +88,24 @@ pub struct Route {
     pub(super) wait_for_token: std::time::Duration,
     pub(super) token: Option<RefCell<TokenReader>>,
     pub(super) refusals: Arc<Refusals>,
-    pub(super) max_active: usize,
     pub(super) counters: Arc<RouteCounters>,
     /// Who may use it, where not everybody may.
     pub(super) gate: Option<Rc<Gate>>,
-    pub(super) pool: Rc<Pool<RequestBody>>,
+    pub(super) upstream: Rc<Upstream<RequestBody>>,
 }
 
 impl Route {
-    /// Prepares a route. `max_active`: requests under way to its upstream in this worker.
+    /// Prepares a route.
     pub fn new(
         config: &RouteConfig,
-        pool: Rc<Pool<RequestBody>>,
+        upstream: Rc<Upstream<RequestBody>>,
         token: Option<TokenReader>,
         counters: Arc<RouteCounters>,
         refusals: Arc<Refusals>,
-        max_active: usize,
         gate: Option<Rc<Gate>>,
     ) -> Self {
         let authority = config.upstream.origin.authority();
-        let absolute = pool.connector().absolute_form().then(|| {
+        let absolute = upstream.connector().absolute_form().then(|| {
             let authority = UriAuthority::try_from(authority.as_str()).expect("an origin's authority is one");
             (UriScheme::HTTP, authority)
         });
@@ -130,10 +128,9 @@ impl Route {
             wait_for_token: config.wait_for_token,
             token: token.map(RefCell::new),
             refusals,
-            max_active,
             counters,
             gate,
-            pool,
+            upstream,
         }
     }
 }

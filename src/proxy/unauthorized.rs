@@ -109,7 +109,7 @@ pub(super) async fn newer_token(
 /// Waits until the upstream has room for a request that was there before: those that waited for the token come at once.
 pub(super) async fn room(route: &Route) {
     let deadline = Instant::now() + WAIT;
-    while route.pool.active() >= route.max_active && Instant::now() < deadline {
+    while route.upstream.entrance().is_full() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(2..20))).await;
     }
 }

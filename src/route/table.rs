@@ -198,7 +198,7 @@ mod tests {
     use crate::origin::Origin;
     use crate::route::{HeaderEdits, OnUnauthorized};
     use crate::tls::TlsClientConfig;
-    use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig};
+    use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
     fn route(hosts: Option<&[&str]>, path_prefix: &str, methods: &[Method]) -> RouteConfig {
         RouteConfig {
@@ -211,6 +211,7 @@ mod tests {
                 http: HttpVersion::Auto,
                 tls: TlsClientConfig::default(),
                 outbound_proxy: None,
+                options: UpstreamOptions::default(),
             },
             rewrite_prefix: None,
             credential: None,

@@ -1,5 +1,6 @@
 //! The connector: everything that is known of one upstream, ready to open connections to it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::health::Address;
 use super::outbound::OutboundProxy;
 use super::{AddressGuard, DialError, HttpVersion, Spoken, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
@@ -50,7 +52,7 @@ impl TlsClient {
 
 /// Opens connections to one upstream. One a worker: sessions are resumed within a worker, so that no lock is
 /// shared between two.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Connector {
     origin: Origin,
     http: HttpVersion,
@@ -58,6 +60,9 @@ pub struct Connector {
     outbound: Option<OutboundProxy>,
     deadline: Duration,
     guard: Option<Arc<dyn AddressGuard>>,
+    /// The one address that is dialled; else each connection resolves the name.
+    at: Option<Address>,
+    reached: Cell<u64>,
 }
 
 impl Connector {
@@ -73,7 +78,59 @@ impl Connector {
             (Arc::new(own), client.name.clone())
         });
         let outbound = config.outbound_proxy.as_ref().map(OutboundProxy::try_new).transpose()?;
-        Ok(Self { origin: config.origin.clone(), http: config.http, tls, outbound, deadline, guard: None })
+        Ok(Self {
+            origin: config.origin.clone(),
+            http: config.http,
+            tls,
+            outbound,
+            deadline,
+            guard: None,
+            at: None,
+            reached: Cell::new(0),
+        })
+    }
+
+    /// The same ways to another origin.
+    pub fn to_origin(&self, config: &UpstreamConfig, origin: &Origin) -> Result<Self, TlsError> {
+        let mut other = Self { origin: origin.clone(), ..self.clone() };
+        if let Some((_, name)) = &mut other.tls {
+            *name = config.tls.verified_name(origin.dial_host())?;
+        }
+        Ok(other)
+    }
+
+    /// The same way by one address of the name.
+    #[must_use]
+    pub(super) fn at(&self, address: &Address) -> Self {
+        Self { at: Some(address.clone()), reached: Cell::new(0), ..self.clone() }
+    }
+
+    /// Where it leads.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The only address, where there is nothing to resolve here.
+    pub(super) fn fixed_address(&self) -> Option<Address> {
+        let (host, port) = (self.origin.dial_host(), self.origin.port());
+        if let Some(path) = self.origin.unix_path() {
+            return Some(Address::Unix(path.into()));
+        }
+        if self.outbound.is_some() {
+            return Some(Address::Name(self.origin.authority().into()));
+        }
+        host.parse().ok().map(|ip| Address::Ip(SocketAddr::new(ip, port)))
+    }
+
+    /// The addresses of the origin's name that the guard admits.
+    pub(super) async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let (host, port) = (self.origin.dial_host(), self.origin.port());
+        dial::resolve_guarded(host, port, self.guard.as_deref()).await
+    }
+
+    /// How many connections stood before TLS. One that is slow after that is not the address's fault.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.get()
     }
 
     /// Dials only addresses that `guard` admits. What a proxy on the way resolves is that proxy's; an address that is
@@ -102,7 +159,10 @@ impl Connector {
     async fn connect_tcp(&self) -> Result<TcpStream, DialError> {
         let (host, port) = (self.origin.dial_host(), self.origin.port());
         let Some(proxy) = &self.outbound else {
-            return dial::connect(host, port, self.guard.as_deref()).await;
+            return match &self.at {
+                Some(Address::Ip(address)) => dial::dial(&[*address]).await,
+                _ => dial::connect(host, port, self.guard.as_deref()).await,
+            };
         };
         if let (Some(guard), Ok(ip)) = (&self.guard, host.parse::<IpAddr>())
             && !guard.admits(host, SocketAddr::new(ip, port))
@@ -148,7 +208,12 @@ impl Connector {
     }
 
     async fn connect_unhurried(&self) -> Result<(Transport, Spoken), DialError> {
+        if let Some(path) = self.origin.unix_path() {
+            let stream = UnixStream::connect(path).await?;
+            return Ok((Transport::Unix(stream), self.spoken().unwrap_or(Spoken::Http1)));
+        }
         let mut stream = self.connect_tcp().await?;
+        self.reached.set(self.reached.get() + 1);
         if let Some(proxy) = &self.outbound
             && self.tunnels()
         {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 /// How long a name may take to resolve.
 const RESOLUTION_DEADLINE: Duration = Duration::from_secs(3);
 /// How long an address has before the next one is tried beside it.
-const HEAD_START: Duration = Duration::from_millis(250);
+pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Judges addresses before they are dialled. The address that it saw is the one that is dialled.
 pub trait AddressGuard: fmt::Debug + Send + Sync {
@@ -61,7 +61,10 @@ pub enum DialError {
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Refused,
+            // NotFound: a Unix socket that is not there.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                Self::Refused
+            }
             io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Unreachable,
         }
@@ -74,6 +77,25 @@ pub(super) async fn connect(
     port: u16,
     guard: Option<&dyn AddressGuard>,
 ) -> Result<TcpStream, DialError> {
+    dial(&resolve_guarded(host, port, guard).await?).await
+}
+
+/// Connects to any of these very addresses.
+pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    let stream = match addresses {
+        [only] => TcpStream::connect(*only).await?,
+        addresses => race(addresses).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The addresses of `host` that `guard` admits.
+pub(super) async fn resolve_guarded(
+    host: &str,
+    port: u16,
+    guard: Option<&dyn AddressGuard>,
+) -> Result<Vec<SocketAddr>, DialError> {
     let mut addresses = resolve(host, port).await?;
     if let Some(guard) = guard {
         addresses.retain(|address| guard.admits(host, *address));
@@ -81,12 +103,7 @@ pub(super) async fn connect(
             return Err(DialError::Forbidden);
         }
     }
-    let stream = match addresses.as_slice() {
-        [only] => TcpStream::connect(*only).await?,
-        addresses => race(addresses).await?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(addresses)
 }
 
 /// The addresses of `host`, in the order in which they are tried.

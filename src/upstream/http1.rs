@@ -14,7 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{AnswerBody, DialError, SendError, Transport};
+use super::{Admission, AnswerBody, DialError, SendError, Transport};
 
 /// The most that is read from a connection at a time, and so the longest head of an answer. A client that does not read
 /// holds a few of these: read, handed over, and waiting to be written.
@@ -108,10 +108,11 @@ where
         (parts.io.into_inner(), parts.read_buf)
     }
 
-    /// Gives the connection a task of its own, to its end.
-    pub(super) fn detach(self) {
+    /// Gives the connection a task of its own, to its end. It keeps the place of its request.
+    pub(super) fn detach(self, admission: Option<Admission>) {
         let Self { driver, .. } = self;
         tokio::task::spawn_local(async move {
+            let _admission = admission;
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "an upstream connection broke off");
             }

@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::http2::Stream;
-use super::{AnswerBody, Pool, Transport, http1};
+use super::{Admission, AnswerBody, Pool, Transport, http1};
 
 /// A place for one request. Dropped in the middle of an exchange it ends the exchange: by closing the connection, or
 /// over HTTP/2 by resetting the stream.
@@ -21,6 +21,8 @@ pub struct Lease<B: Body + 'static> {
     pool: Rc<Pool<B>>,
     /// Given back before its time, and no longer counted.
     rests: bool,
+    /// Its place among the requests under way.
+    admission: Option<Admission>,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(super) fn new(held: Held<B>, pool: Rc<Pool<B>>) -> Self {
-        Self { held, pool, rests: false }
+        Self { held, pool, rests: false, admission: None }
+    }
+
+    /// Holds a place among the requests under way until the lease ends.
+    pub fn hold(&mut self, admission: Admission) {
+        self.admission = Some(admission);
     }
 
     /// Whether the connection served a request before this one.
@@ -171,6 +178,7 @@ where
             if matches!(self.held, Held::Http1(_)) {
                 self.held = Held::Nothing;
             }
+            self.admission = None;
             self.rests = true;
             self.pool.left();
         }
@@ -214,7 +222,7 @@ where
     /// two directions must not wait for each other. A connection over HTTP/1.1 is closed after the exchange.
     pub fn detach(mut self) {
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Http1(connection) => connection.detach(),
+            Held::Http1(connection) => connection.detach(self.admission.take()),
             Held::Http2(stream) => stream.detach(),
             Held::Nothing => {}
         }

@@ -4,13 +4,20 @@
 //! request that it is given.
 
 mod answer_body;
+mod balance;
+mod budget;
+mod check;
 mod connector;
 mod dial;
+mod endpoint;
+mod health;
 mod http1;
 mod http2;
 mod lease;
+mod many;
 mod outbound;
 mod pool;
+mod room;
 mod transport;
 
 use std::fmt;
@@ -19,11 +26,17 @@ use std::time::Duration;
 use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
 pub use answer_body::{AnswerBody, StreamBody};
+pub use balance::{Found, Reached, Shared, Upstream};
+pub use budget::Budget;
+pub use check::check_addresses;
 pub use connector::{Connector, TlsClient};
 pub use dial::{AddressGuard, DialError, resolve};
+pub use endpoint::Endpoint;
+pub use health::{AddressHealth, Board, Ejection, Health, HealthCheck, HealthState};
 pub use http2::Place;
 pub use lease::{BodyPiece, ExchangeError, Lease, SendError, Upgraded};
-pub use pool::Pool;
+pub use pool::{Pool, PoolLimits};
+pub use room::{Admission, Entrance, Full, Room, RoomConfig};
 pub use transport::Transport;
 
 /// `upstream:` of a route.
@@ -37,6 +50,30 @@ pub struct UpstreamConfig {
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (upstream, else global): CONNECT for https, absolute-form for http.
     pub outbound_proxy: Option<url::Url>,
+    /// The rest, which has defaults.
+    pub options: UpstreamOptions,
+}
+
+/// What of `upstream:` has defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamOptions {
+    /// `urls` but for the first: origins that serve the same.
+    pub others: Vec<Origin>,
+    /// `limits` of requests.
+    pub room: RoomConfig,
+    /// `limits` of connections.
+    pub pool: PoolLimits,
+    /// `ejection`.
+    pub ejection: Ejection,
+    /// `health`.
+    pub health: Option<HealthCheck>,
+}
+
+impl UpstreamConfig {
+    /// All origins, in the order of the configuration.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        std::iter::once(&self.origin).chain(&self.options.others)
+    }
 }
 
 /// `http` of an upstream: the protocol that it is asked in.
@@ -69,6 +106,7 @@ impl fmt::Debug for UpstreamConfig {
             .field("origin", &self.origin)
             .field("http", &self.http)
             .field("tls", &self.tls)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }

@@ -18,15 +18,30 @@ use super::http2::{self, Found, Stream};
 use super::lease::Held;
 use super::{Connector, DialError, Lease, Spoken};
 
-/// How long an idle connection is kept.
-const IDLE_LIMIT: Duration = Duration::from_secs(30);
-/// How many idle connections are kept; more only where as many were in use a moment ago.
-const MAX_IDLE: usize = 64;
+/// `limits` of an upstream's connections, in each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// `idle`: how many idle connections are kept; more only where as many were in use a moment ago: 64.
+    pub idle: usize,
+    /// `idle_timeout`: for how long: 30 s.
+    pub idle_timeout: Duration,
+    /// `keep_warm`: how many are kept open however long they are idle: 0.
+    pub keep_warm: usize,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self { idle: 64, idle_timeout: Duration::from_secs(30), keep_warm: 0 }
+    }
+}
 
 /// Connections to one upstream. Not shared between threads.
 #[derive(Debug)]
 pub struct Pool<B: Body + 'static> {
     connector: Connector,
+    limits: PoolLimits,
+    /// The address is gone: nothing is kept.
+    leaves: Cell<bool>,
     idle: RefCell<Vec<Idle<B>>>,
     multiplexed: http2::Connections,
     /// What the upstream was last found to speak.
@@ -57,7 +72,14 @@ where
 {
     /// An empty pool.
     pub fn new(connector: Connector) -> Rc<Self> {
+        Self::with_limits(connector, PoolLimits::default())
+    }
+
+    /// An empty pool with limits of its own.
+    pub fn with_limits(connector: Connector, limits: PoolLimits) -> Rc<Self> {
         Rc::new(Self {
+            limits,
+            leaves: Cell::new(false),
             spoken: Cell::new(connector.spoken()),
             connector,
             idle: RefCell::new(Vec::new()),
@@ -89,6 +111,13 @@ where
         self.active.get()
     }
 
+    /// Keeps no connection any more.
+    pub fn leave(&self) {
+        self.leaves.set(true);
+        self.idle.borrow_mut().clear();
+        self.multiplexed.retire();
+    }
+
     /// A connection that was used before and still stands, or room on one.
     pub fn reuse(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
         if self.spoken.get() != Some(Spoken::Http1)
@@ -100,7 +129,8 @@ where
         let cx = &mut Context::from_waker(Waker::noop());
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
-            let fresh = now.saturating_duration_since(since) < IDLE_LIMIT;
+            let fresh =
+                self.limits.keep_warm > 0 || now.saturating_duration_since(since) < self.limits.idle_timeout;
             if fresh && !connection.drive(cx) && connection.is_idle() {
                 connection.reused = true;
                 return Some(self.lease(Held::Http1(connection)));
@@ -192,8 +222,13 @@ where
     /// Closes what has been idle for too long, and what the upstream closed.
     pub fn sweep(&self, now: Instant) {
         let mut cx = Context::from_waker(Waker::noop());
+        // The last have been idle for the shortest time.
+        let mut behind = self.idle.borrow().len();
         self.idle.borrow_mut().retain_mut(|entry| {
-            now.saturating_duration_since(entry.since) < IDLE_LIMIT && !entry.connection.drive(&mut cx)
+            let warm = behind <= self.limits.keep_warm;
+            behind -= 1;
+            (warm || now.saturating_duration_since(entry.since) < self.limits.idle_timeout)
+                && !entry.connection.drive(&mut cx)
         });
         self.multiplexed.sweep(now);
         self.earlier_peak.set(self.peak.replace(self.active.get()));
@@ -214,7 +249,10 @@ where
 impl<B: Body + 'static> Pool<B> {
     /// A burst of requests comes again in a moment: connections that it needs are not closed between its waves.
     fn max_idle(&self) -> usize {
-        MAX_IDLE.max(self.peak.get()).max(self.earlier_peak.get())
+        if self.leaves.get() {
+            return 0;
+        }
+        self.limits.idle.max(self.peak.get()).max(self.earlier_peak.get())
     }
 
     /// Keeps an idle connection. The connection back, if there are enough.

@@ -33,6 +33,7 @@ mod oauth;
 mod pressure;
 mod provider_pages;
 mod provider_replay;
+mod proxy_balance;
 mod proxy_messages;
 mod proxy_protocol;
 mod proxy_reverse;

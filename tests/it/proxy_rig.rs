@@ -14,7 +14,7 @@ use bearward::origin::Origin;
 use bearward::policy::trusted::TrustedProxies;
 use bearward::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use bearward::tls::TlsClientConfig;
-use bearward::upstream::{HttpVersion, Timeouts, UpstreamConfig};
+use bearward::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
 /// The injected token.
 pub(crate) const TOKEN: &str = "access-token-of-the-proxy";
@@ -155,6 +155,7 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
             http: HttpVersion::Auto,
             tls: TlsClientConfig::default(),
             outbound_proxy: None,
+            options: UpstreamOptions::default(),
         },
         rewrite_prefix: None,
         credential: Some(name("primavera")),
@@ -216,16 +217,11 @@ impl Rig {
         change(&mut listener);
         let bind = |route: &RouteConfig| {
             route.credential.as_ref()?;
-            let origin = route.upstream.origin.clone();
-            Some(
-                BoundCredential::try_new(
-                    Arc::clone(&cell),
-                    std::slice::from_ref(&route.upstream.origin),
-                    origin,
-                    true,
-                )
-                .expect("bound"),
-            )
+            let allowed: Vec<Origin> = route.upstream.origins().cloned().collect();
+            let (first, others) = allowed.split_first().expect("an origin");
+            let bound = BoundCredential::try_new(Arc::clone(&cell), &allowed, first.clone(), true);
+            let also = |bound: BoundCredential, other: &Origin| bound.also(&allowed, other.clone(), true);
+            Some(others.iter().try_fold(bound.expect("bound"), also).expect("bound"))
         };
         let plane = DataPlane::start(&[listener], limits, &bind, Clock::System).expect("started");
         // A Unix socket has none.

@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::Tls;
-use crate::config::addresses::{Host, PathPrefix, ProxyUrl};
+use super::upstream::UpstreamBlock;
+use crate::config::addresses::{Host, PathPrefix};
 use crate::config::block::{block, choice};
 use crate::config::context::Cx;
 use crate::config::node::{Kind, Node};
@@ -16,7 +16,6 @@ use crate::origin::Origin;
 use crate::policy::trusted::TrustedPeer;
 use crate::route::Replay;
 use crate::secret::SecretSource;
-use crate::upstream::HttpVersion;
 
 /// `kind` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +80,7 @@ block! {
         required name: Name;
         /// Which requests; without it, all.
         optional r#match: Match;
-        /// The server: an origin such as `https://api.example.com`, or a mapping with more settings.
+        /// The server: an origin such as `https://api.example.com` or `unix:/run/app.sock`, or a mapping with more settings.
         required upstream: Upstream;
         /// Replaces the matched prefix of the path. Without it the path goes on unchanged.
         optional rewrite_prefix: PathPrefix;
@@ -152,27 +151,6 @@ impl Read for Upstream {
             Kind::Map(_) => UpstreamBlock::read(node, cx).map(|block| Self::Full(Box::new(block))),
             _ => <Origin as Read>::read(node, cx).map(Self::Origin),
         }
-    }
-}
-
-choice! {
-    HttpVersion = "protocol" {
-        Self::Auto => "auto", Self::Http1 => "h1", Self::Http2 => "h2", Self::Http2Cleartext => "h2c",
-    }
-}
-
-block! {
-    /// An upstream with more settings.
-    struct UpstreamBlock = "upstream" {
-        /// The server's origin; one in this version.
-        required urls: Vec<At<Origin>>;
-        /// The protocol spoken to it: `auto` is HTTP/2 where the server chooses it over TLS, else HTTP/1.1; `h2` refuses a
-        /// server that does not choose it; `h2c` is HTTP/2 in cleartext without asking.
-        default("auto") http: HttpVersion;
-        /// Whom to trust, and a client certificate.
-        optional tls: Tls;
-        /// The HTTP proxy on the way to it; the global one unless given.
-        optional outbound_proxy: ProxyUrl;
     }
 }
 

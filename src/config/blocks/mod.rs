@@ -6,6 +6,7 @@
 pub(super) mod client;
 pub(super) mod credential;
 pub(super) mod listener;
+pub(super) mod upstream;
 
 use std::time::Duration;
 

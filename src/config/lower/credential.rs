@@ -95,10 +95,10 @@ pub(super) fn allowed_upstreams(name: &Name, block: &Credential, uses: &[route::
     }
     let mut origins: Vec<Origin> = Vec::new();
     for used in uses.iter().filter(|used| used.credential.value == *name) {
-        if let Some(origin) = &used.origin
-            && !origins.contains(&origin.value)
-        {
-            origins.push(origin.value.clone());
+        for origin in &used.origins {
+            if !origins.contains(&origin.value) {
+                origins.push(origin.value.clone());
+            }
         }
     }
     origins

@@ -12,6 +12,7 @@ mod login;
 mod route;
 mod secret;
 mod store;
+mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +26,7 @@ use super::{AdminConfig, Config, LogConfig, LogFormat};
 use crate::credential::{BindingError, binding};
 use crate::listener::{BindAddress, Limits};
 use crate::names::Name;
+use crate::origin::Origin;
 pub(super) use route::RouteUse;
 
 /// Makes the whole configuration.
@@ -209,9 +211,19 @@ fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
 
 fn check_use(used: &RouteUse, block: &Credential, uses: &[RouteUse], cx: &mut Cx<'_>) {
     let name = &used.credential.value;
-    let Some(origin) = &used.origin else { return };
     let allowed = credential::allowed_upstreams(name, block, uses);
-    match binding::check(name, &allowed, &origin.value, used.allow_plaintext) {
+    used.origins.iter().for_each(|origin| check_origin(used, origin, &allowed, block, cx));
+}
+
+fn check_origin(
+    used: &RouteUse,
+    origin: &At<Origin>,
+    allowed: &[Origin],
+    block: &Credential,
+    cx: &mut Cx<'_>,
+) {
+    let name = &used.credential.value;
+    match binding::check(name, allowed, &origin.value, used.allow_plaintext) {
         Ok(()) => {}
         Err(BindingError::NotAllowed { allowed, .. }) => {
             let problem =

@@ -2,17 +2,19 @@
 
 use http::{HeaderName, HeaderValue, header};
 
+use super::upstream as options;
 use crate::config::blocks::Tls;
 use crate::config::blocks::listener::{
     HeaderEditsBlock, OnUnauthorizedBlock, Route, TimeoutsBlock, Upstream,
 };
+use crate::config::blocks::upstream::UpstreamBlock;
 use crate::config::context::Cx;
 use crate::config::read::{At, Parse};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
-use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig};
+use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
 /// The longest body that may be kept for a replay.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -23,7 +25,7 @@ pub(in crate::config) struct RouteUse {
     /// Which.
     pub(in crate::config) credential: At<Name>,
     /// Where the route leads, where that can be read.
-    pub(in crate::config) origin: Option<At<Origin>>,
+    pub(in crate::config) origins: Vec<At<Origin>>,
     /// `allow_plaintext`.
     pub(in crate::config) allow_plaintext: bool,
 }
@@ -39,7 +41,7 @@ pub(super) fn route(
     if let (Some(credential), Some(plaintext)) = (&block.credential, &block.allow_plaintext) {
         uses.push(RouteUse {
             credential: credential.clone(),
-            origin: upstream.as_ref().map(|(_, origin)| origin.clone()),
+            origins: upstream.as_ref().map(|(_, origins)| origins.clone()).unwrap_or_default(),
             allow_plaintext: plaintext.value,
         });
     }
@@ -98,7 +100,7 @@ fn upstream(
     upstream: &At<Upstream>,
     proxy: Option<&url::Url>,
     cx: &mut Cx<'_>,
-) -> Option<(UpstreamConfig, At<Origin>)> {
+) -> Option<(UpstreamConfig, Vec<At<Origin>>)> {
     match &upstream.value {
         Upstream::Origin(origin) => {
             let origin = At { value: origin.clone(), span: upstream.span };
@@ -106,24 +108,19 @@ fn upstream(
                 origin: origin.value.clone(),
                 http: HttpVersion::Auto,
                 tls: TlsClientConfig::default(),
-                outbound_proxy: proxy.cloned(),
+                outbound_proxy: proxy.filter(|_| origin.value.unix_path().is_none()).cloned(),
+                options: UpstreamOptions::default(),
             };
-            Some((config, origin))
+            Some((config, vec![origin]))
         }
         Upstream::Full(block) => {
-            let urls = block.urls.as_ref();
+            let urls = block.urls.as_ref()?;
             let tls = block.tls.as_ref().map(|block| tls(block, cx));
-            if let Some(urls) = urls
-                && urls.value.len() != 1
-            {
-                let title = match urls.value.len() {
-                    0 => "`urls` is empty",
-                    _ => "several upstreams are not supported by this version",
-                };
-                cx.error(urls.span, title).hint("give one URL");
+            let Some(origin) = urls.value.first().cloned() else {
+                cx.error(urls.span, "`urls` is empty").hint("give one URL, or several");
                 return None;
-            }
-            let origin = urls?.value.first()?.clone();
+            };
+            let options = options::options(block, urls, cx)?;
             if let (Some(block), Scheme::Http) = (&block.tls, origin.value.scheme()) {
                 cx.error(block.span, "`tls` has no effect on an http upstream")
                     .also(origin.span, "this is http");
@@ -145,12 +142,31 @@ fn upstream(
                 Some(tls) => tls?,
                 None => TlsClientConfig::default(),
             };
-            let own = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
-            let outbound_proxy = own.or_else(|| proxy.cloned());
+            let outbound_proxy = outbound_proxy(block, urls, proxy, cx);
             let config =
-                UpstreamConfig { origin: origin.value.clone(), http: http.value, tls, outbound_proxy };
-            Some((config, origin))
+                UpstreamConfig { origin: origin.value, http: http.value, tls, outbound_proxy, options };
+            Some((config, urls.value.clone()))
         }
+    }
+}
+
+/// The upstream's own proxy, or the global one. A Unix socket is reached without one.
+fn outbound_proxy(
+    block: &UpstreamBlock,
+    urls: &At<Vec<At<Origin>>>,
+    proxy: Option<&url::Url>,
+    cx: &mut Cx<'_>,
+) -> Option<url::Url> {
+    let local = urls.value.iter().find(|origin| origin.value.unix_path().is_some());
+    match (&block.outbound_proxy, local) {
+        (Some(own), Some(local)) => {
+            cx.error(own.span, "a Unix socket is not reached through a proxy")
+                .also(local.span, "this is a Unix socket");
+            None
+        }
+        (Some(own), None) => Some(own.value.0.clone()),
+        (None, Some(_)) => None,
+        (None, None) => proxy.cloned(),
     }
 }
 

@@ -62,6 +62,11 @@ impl Connections {
         });
     }
 
+    /// Takes no more requests; each connection ends with the last of its streams.
+    pub(super) fn retire(&self) {
+        self.open.borrow_mut().clear();
+    }
+
     /// Connections without a stream.
     pub(super) fn idle(&self, now: Instant) -> usize {
         self.open.borrow().iter().filter(|connection| connection.idle_for(now).is_some()).count()
