@@ -1,8 +1,8 @@
 //! A connection that speaks HTTP/1.1, with one exchange at a time.
 //!
 //! Owns: driving it. It has no task of its own: the task that holds its lease drives it, so that a request costs no
-//! wake-up of a second task. An idle connection is looked at when it is taken out, which tells whether the upstream
-//! closed it meanwhile.
+//! wake-up of a second task. Whether the upstream closed an idle connection is seen when it is driven to send the next
+//! request, before a byte of that is written.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -29,7 +29,8 @@ pub(super) struct Idle<B: Body + 'static> {
 #[derive(Debug)]
 pub(super) struct Connection<B: Body + 'static> {
     sender: SendRequest<B>,
-    driver: http1::Connection<TokioIo<Transport>, B>,
+    /// `None` once it has ended without taking the request that it was given.
+    driver: Option<http1::Connection<TokioIo<Transport>, B>>,
     ended: bool,
     pub(super) reused: bool,
     /// Not to be used again.
@@ -47,14 +48,16 @@ where
         builder.writev(false).max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
         let (sender, driver) =
             builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
-        Ok(Box::new(Self { sender, driver, ended: false, reused: false, retired: false }))
+        let driver = Some(driver);
+        let mut connection = Box::new(Self { sender, driver, ended: false, reused: false, retired: false });
+        // It is ready for a request once it was driven.
+        connection.drive(&mut Context::from_waker(Waker::noop()));
+        Ok(connection)
     }
 
     /// Moves the connection on; whether it has ended.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.ended && Pin::new(&mut self.driver).poll(cx).is_ready() {
-            self.ended = true;
-        }
+        drive(&mut self.driver, &mut self.ended, cx);
         self.ended
     }
 
@@ -68,27 +71,28 @@ where
         request: Request<B>,
         interrupt: impl Fn() -> bool,
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
+        let Self { sender, driver, ended, .. } = self;
+        let mut answer = pin!(sender.try_send_request(request));
         let mut sent = false;
-        let (driver, ended) = (&mut self.driver, &mut self.ended);
-        let mut drive = |cx: &mut Context<'_>| {
-            if !*ended && Pin::new(&mut *driver).poll(cx).is_ready() {
-                *ended = true;
-            }
-        };
         std::future::poll_fn(|cx| {
             let quiet = &mut Context::from_waker(Waker::noop());
             // What the driver hands over is taken by this same task at once: a waker would wake it for nothing. So it is
             // driven without one first, and with one where it has to wait.
             if sent {
-                drive(quiet);
+                drive(driver, ended, quiet);
                 if let Poll::Ready(outcome) = answer.as_mut().poll(quiet) {
                     return Poll::Ready(Some(settled(outcome)));
                 }
             }
-            drive(cx);
+            drive(driver, ended, cx);
             sent = true;
-            match answer.as_mut().poll(quiet) {
+            let mut outcome = answer.as_mut().poll(quiet);
+            if *ended && outcome.is_pending() {
+                // It ended before it took the request, and gives that back with its own end.
+                *driver = None;
+                outcome = answer.as_mut().poll(quiet);
+            }
+            match outcome {
                 Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome))),
                 Poll::Pending if interrupt() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
@@ -103,20 +107,36 @@ where
     }
 
     /// The bytes below it, and what was read of them already.
-    pub(super) fn into_transport(self) -> (Transport, Bytes) {
-        let parts = self.driver.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+    pub(super) fn into_transport(self) -> Option<(Transport, Bytes)> {
+        let parts = self.driver?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 
     /// Gives the connection a task of its own, to its end. It keeps the place of its request.
     pub(super) fn detach(self, admission: Option<Admission>) {
-        let Self { driver, .. } = self;
+        let Some(driver) = self.driver else { return };
         tokio::task::spawn_local(async move {
             let _admission = admission;
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "an upstream connection broke off");
             }
         });
+    }
+}
+
+fn drive<B>(
+    driver: &mut Option<http1::Connection<TokioIo<Transport>, B>>,
+    ended: &mut bool,
+    cx: &mut Context<'_>,
+) where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !*ended
+        && let Some(driver) = driver
+        && Pin::new(driver).poll(cx).is_ready()
+    {
+        *ended = true;
     }
 }
 

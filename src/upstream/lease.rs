@@ -211,7 +211,7 @@ where
     pub fn into_upgraded(mut self) -> Option<Upgraded<B>> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Http1(connection) if connection.has_ended() => {
-                let (transport, read) = connection.into_transport();
+                let (transport, read) = connection.into_transport()?;
                 Some(Upgraded { transport, read, _lease: self })
             }
             _ => None,

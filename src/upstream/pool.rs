@@ -125,13 +125,12 @@ where
         {
             return Some(lease);
         }
-        // Nobody is to be woken by the request that follows: who sends it drives the connection anyway.
-        let cx = &mut Context::from_waker(Waker::noop());
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
             let fresh =
                 self.limits.keep_warm > 0 || now.saturating_duration_since(since) < self.limits.idle_timeout;
-            if fresh && !connection.drive(cx) && connection.is_idle() {
+            // Whether the upstream closed it meanwhile is seen when it is driven to send: before a byte is written.
+            if fresh && connection.is_idle() {
                 connection.reused = true;
                 return Some(self.lease(Held::Http1(connection)));
             }
