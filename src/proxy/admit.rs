@@ -4,8 +4,7 @@
 
 use std::borrow::Cow;
 
-use http::uri::Uri;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header};
 
 use super::{Client, Refusal, Site, stream};
 use crate::policy::browser;
@@ -123,14 +122,6 @@ fn authority_of_target<'r, B>(client: &Client, request: &'r Request<B>) -> Resul
         // RFC 9110, 7.4: over cleartext only a trusted gateway may ask for it.
         Some("https") if client.may_say_https() => Ok(uri.authority().map(http::uri::Authority::as_str)),
         _ => Err(Refusal::BadScheme),
-    }
-}
-
-/// The authority as the client wrote it, for `preserve_host` and X-Forwarded-Host.
-pub(super) fn written_authority(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
-    match uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => headers.get(header::HOST).cloned(),
     }
 }
 

@@ -248,13 +248,16 @@ pub(super) fn edit(
     id: &HeaderValue,
     seen: Seen,
 ) -> Result<(), Refusal> {
-    let asked = admit::written_authority(&head.uri, &head.headers);
     let headers = &mut head.headers;
-    let host = match &asked {
-        Some(asked) if route.preserve_host => asked.clone(),
-        _ => route.host.clone(),
+    let given = headers.insert(header::HOST, route.host.clone());
+    // The authority as the client wrote it, for X-Forwarded-Host and `preserve_host`.
+    let asked = match head.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => given,
     };
-    headers.insert(header::HOST, host);
+    if let Some(asked) = asked.as_ref().filter(|_| route.preserve_host) {
+        headers.insert(header::HOST, asked.clone());
+    }
     client.link.forwarded.set(headers, asked);
     if let Some(prefix) = &route.forwarded_prefix {
         client.link.forwarded.set_prefix(headers, prefix);

@@ -21,12 +21,14 @@ impl<'a> Authority<'a> {
             text[1..end].parse::<Ipv6Addr>().ok()?;
             (&text[..=end], &text[end + 1..])
         } else {
-            let end = text.find(':').unwrap_or(text.len());
+            let other = |byte: u8| !HOST_BYTES[usize::from(byte)];
+            // Where this is no colon, what follows is refused below.
+            let end = text.bytes().position(other).unwrap_or(text.len());
             let host = &text[..end];
             let host = host.strip_suffix('.').unwrap_or(host);
             // A second dot at the end would make a name of another spelling out of the same place.
             let named = !host.is_empty() && !host.ends_with('.');
-            if !named || host.len() > 253 || !host.bytes().all(is_host_byte) {
+            if !named || host.len() > 253 {
                 return None;
             }
             (host, &text[end..])
@@ -51,9 +53,16 @@ impl<'a> Authority<'a> {
     }
 }
 
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
-}
+/// What may stand in a host: a table, since every request is asked.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    table
+};
 
 fn parse_port(digits: &str) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
