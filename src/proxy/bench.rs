@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Request};
 
 use super::handle::{edit, strip};
 use super::headers::judge_answer;
+use super::spare::Edits;
 use super::{Client, Identity, Link, Peer, Route, Site, admit};
 use crate::clock::Clock;
 use crate::route::RouteConfig;
@@ -50,9 +51,10 @@ impl Heads {
     /// Removes what does not pass and sets what the upstream sees; whether the request may go on.
     pub fn rewrite(&self, head: &mut Parts) -> bool {
         let route = &self.site.routes[0];
-        strip(&self.site.identity, route, &self.client, head, true).is_ok_and(|(seen, _)| {
-            edit(&self.site.identity, route, &self.client, head, &self.id, seen).is_ok()
-        })
+        let (identity, client, id) = (&*self.site.identity, &*self.client, &self.id);
+        let Ok((seen, _)) = strip(identity, route, client, head, true) else { return false };
+        edit(&Edits { identity, route, client, id, seen }, head);
+        true
     }
 
     /// Judges the fields of an answer; whether they are in order.

@@ -29,7 +29,7 @@ pub(super) async fn exchange(
     client: &Client,
     mut request: Request<RequestBody>,
     flow: Option<&Rc<Flow>>,
-    spare: Option<&Spare>,
+    spare: Option<&Spare<'_>>,
 ) -> Result<Answer, Refusal> {
     let upstream = &*route.upstream;
     let admission = match upstream.entrance().enter_at_once() {
@@ -102,7 +102,7 @@ fn repeated(
     failed: SendError<RequestBody>,
     reused: bool,
     bodiless: bool,
-    spare: Option<&Spare>,
+    spare: Option<&Spare<'_>>,
     flow: Option<&Rc<Flow>>,
 ) -> Result<Request<RequestBody>, ExchangeError> {
     let SendError { error, unsent, untaken, unprocessed } = failed;

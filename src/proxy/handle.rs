@@ -21,14 +21,14 @@ use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::request_id::X_REQUEST_ID;
-use super::spare::Spare;
+use super::spare::{Edits, Spare};
 use super::unauthorized;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, stream};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::Replay;
 use crate::route::path::PathError;
 
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Serves one request.
 pub async fn handle<B>(site: Rc<Site>, client: Rc<Client>, request: Request<B>) -> Response<ResponseBody>
@@ -90,8 +90,15 @@ where
         stream::fold(&mut head.headers);
     }
     let (seen, asked) = strip(identity, route, client, &mut head, incoming.is_end_stream())?;
-    edit(identity, route, client, &mut head, id, seen)?;
-    head.uri = target(route, &head.uri, path)?;
+    let edits = Edits { identity, route, client, id, seen };
+    // For a kept connection that breaks, for a stream that is refused, and for a token that is.
+    let repeatable = route.token.is_some() || incoming.is_end_stream() || route.upstream.is_shared();
+    let mut spare = repeatable.then(|| Spare::of(&head, edits));
+    edit(&edits, &mut head);
+    let target = target(route, &head.uri, path)?;
+    if let Some(target) = &target {
+        head.uri = target.clone();
+    }
     head.extensions = http::Extensions::new();
     let (mut injected, mut generation) = (None, 0);
     if let Some(token) = &route.token {
@@ -114,6 +121,9 @@ where
     } else {
         if incoming.size_hint().exact().is_none() {
             head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+            if let Some(spare) = &mut spare {
+                spare.chunked = true;
+            }
         }
         let expect = seen.expect && head.version == Version::HTTP_11;
         let (body, flow) = RequestBody::streaming(incoming.into(), Rc::clone(client), route, expect);
@@ -122,6 +132,9 @@ where
     head.version = Version::HTTP_11;
     if let Some(asked) = &asked {
         asked.set(&mut head.headers);
+    }
+    if let Some(spare) = &mut spare {
+        (spare.target, spare.asked, spare.bearer) = (target, asked.as_deref(), injected.clone());
     }
     if let Some(bearer) = injected {
         head.headers.insert(header::AUTHORIZATION, bearer);
@@ -137,15 +150,12 @@ where
             }
         });
     }
-    // For a kept connection that breaks, for a stream that is refused, and for a token that is.
-    let repeatable = route.token.is_some() || flow.is_none() || route.upstream.is_shared();
-    let spare = repeatable.then(|| Spare::of(&request, identity));
     let mut answer = exchange(route, client, request, flow.as_ref(), spare.as_ref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
             answer = once_more(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
         }
-        spare.put_away(identity);
+        spare.put_away();
     }
     Ok(Forwarded { answer, flow, asked })
 }
@@ -157,7 +167,7 @@ async fn once_more(
     route: &Route,
     client: &Rc<Client>,
     mut answer: Answer,
-    spare: &Spare,
+    spare: &Spare<'_>,
     flow: Option<&Rc<Flow>>,
     generation: u64,
 ) -> Result<Answer, Refusal> {
@@ -240,14 +250,8 @@ pub(super) fn strip(
 }
 
 /// Sets what the upstream is to see, all but the credential.
-pub(super) fn edit(
-    identity: &Identity,
-    route: &Route,
-    client: &Client,
-    head: &mut Parts,
-    id: &HeaderValue,
-    seen: Seen,
-) -> Result<(), Refusal> {
+pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
+    let Edits { identity, route, client, id, seen } = *edits;
     let headers = &mut head.headers;
     let given = headers.insert(header::HOST, route.host.clone());
     // The authority as the client wrote it, for X-Forwarded-Host and `preserve_host`.
@@ -297,13 +301,12 @@ pub(super) fn edit(
     if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
-    Ok(())
 }
 
-/// The target as the upstream sees it; the one that came in, where nothing changes.
-fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Uri, Refusal> {
+/// The target as the upstream sees it; `None`: the one that came in.
+fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Option<Uri>, Refusal> {
     let path_and_query = match path {
-        None if uri.authority().is_none() && route.absolute.is_none() => return Ok(uri.clone()),
+        None if uri.authority().is_none() && route.absolute.is_none() => return Ok(None),
         // Without a path of its own it would be written as nothing.
         None if uri.path() == "/" && uri.query().is_none() => Some(PathAndQuery::from_static("/")),
         None => uri.path_and_query().cloned(),
@@ -321,7 +324,7 @@ fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Uri, Refusal
         parts.scheme = Some(scheme.clone());
         parts.authority = Some(authority.clone());
     }
-    Uri::from_parts(parts).map_err(|_| PathError::BadCharacter.into())
+    Ok(Some(Uri::from_parts(parts).map_err(|_| PathError::BadCharacter)?))
 }
 
 /// No token now: waits where the route says so, else tells the client.

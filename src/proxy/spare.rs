@@ -1,27 +1,62 @@
-//! A copy of a request's head, to send it once more.
+//! What a request is made from, to send it once more.
 //!
-//! Owns: the copy, in memory that is used again. hyper takes a head over and does not give it back.
+//! Owns: a copy of the client's fields, in memory that is used again. hyper takes a head over and does not give it back. What is
+//! set for the upstream is not copied but set anew.
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::{Identity, RequestBody};
+use super::asked::Asked;
+use super::handle::{CHUNKED, edit};
+use super::headers::Seen;
+use super::{Client, Identity, RequestBody, Route};
 
-/// A head that can be sent again.
+/// A request that can be sent again.
 #[derive(Debug)]
-pub(super) struct Spare {
+pub(super) struct Spare<'r> {
+    pub(super) edits: Edits<'r>,
     method: Method,
+    /// As the client wrote it.
     uri: Uri,
+    version: Version,
     fields: Fields,
+    /// Where it is another than the client's.
+    pub(super) target: Option<Uri>,
+    pub(super) asked: Option<&'r Asked>,
+    pub(super) bearer: Option<HeaderValue>,
+    /// The body came without a length.
+    pub(super) chunked: bool,
+}
+
+/// What `edit` is given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edits<'r> {
+    pub(super) identity: &'r Identity,
+    pub(super) route: &'r Route,
+    pub(super) client: &'r Client,
+    pub(super) id: &'r HeaderValue,
+    pub(super) seen: Seen,
 }
 
 /// The fields of a head.
 pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
 
-impl Spare {
-    pub(super) fn of(request: &Request<RequestBody>, identity: &Identity) -> Self {
-        let mut fields = identity.spare_fields.borrow_mut().pop().unwrap_or_default();
-        fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
-        Self { method: request.method().clone(), uri: request.uri().clone(), fields }
+impl<'r> Spare<'r> {
+    /// Of a head that was stripped and not edited yet.
+    pub(super) fn of(head: &Parts, edits: Edits<'r>) -> Self {
+        let mut fields = edits.identity.spare_fields.borrow_mut().pop().unwrap_or_default();
+        fields.extend(head.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self {
+            edits,
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            fields,
+            target: None,
+            asked: None,
+            bearer: None,
+            chunked: false,
+        }
     }
 
     /// Whether sending twice has the effect of sending once (RFC 9110, 9.2.2).
@@ -29,31 +64,45 @@ impl Spare {
         matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
     }
 
-    /// The request again, with this body, whose length is known.
+    /// The request again, with this body.
     pub(super) fn request(&self, body: RequestBody) -> Request<RequestBody> {
         let length = http_body::Body::size_hint(&body).exact();
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.reserve(self.fields.len());
+        let (mut head, body) = Request::new(body).into_parts();
+        head.method = self.method.clone();
+        head.uri = self.uri.clone();
+        head.version = self.version;
+        head.headers.reserve(self.fields.len());
         for (name, value) in &self.fields {
-            headers.append(name.clone(), value.clone());
+            head.headers.append(name.clone(), value.clone());
         }
-        if let Some(length) = length
-            && headers.remove(header::TRANSFER_ENCODING).is_some()
-        {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        edit(&self.edits, &mut head);
+        if let Some(target) = &self.target {
+            head.uri = target.clone();
+        }
+        head.version = Version::HTTP_11;
+        let headers = &mut head.headers;
+        if let Some(asked) = self.asked {
+            asked.set(headers);
+        }
+        if let Some(bearer) = &self.bearer {
+            headers.insert(header::AUTHORIZATION, bearer.clone());
+        }
+        match length {
+            Some(length) if self.chunked => {
+                drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)))
+            }
+            None if self.chunked => drop(headers.insert(header::TRANSFER_ENCODING, CHUNKED)),
+            _ => {}
         }
         // The body is at hand: there is nothing to wait for, and trailers are not kept.
         headers.remove(header::TRAILER);
         headers.remove(header::EXPECT);
-        request
+        Request::from_parts(head, body)
     }
 
     /// Gives the memory back.
-    pub(super) fn put_away(mut self, identity: &Identity) {
+    pub(super) fn put_away(mut self) {
         self.fields.clear();
-        identity.spare_fields.borrow_mut().push(self.fields);
+        self.edits.identity.spare_fields.borrow_mut().push(self.fields);
     }
 }
