@@ -160,7 +160,7 @@ impl Login<'_> {
         };
         anstream::eprintln!("{how}:\n\n  {url}\n");
         anstream::eprintln!(
-            "Waiting for the login, until {} from now. (On another machine: `--manual`, or `--device`.)",
+            "Waiting for the login, for up to {}. (On another machine: `--manual`, or `--device`.)",
             humantime::format_duration(self.left())
         );
         let received =

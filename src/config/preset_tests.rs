@@ -123,3 +123,18 @@ fn entra_signs_with_ps256_and_names_the_certificate_by_its_sha256() {
     check("", (crate::oauth::Algorithm::Ps256, false, true));
     check(", alg: RS256, x5t: sha1", (crate::oauth::Algorithm::Rs256, true, false));
 }
+
+#[test]
+fn what_is_missing_is_told_as_the_preset_has_it() {
+    let text = "
+listeners:
+  - name: legacy
+    kind: reverse
+    bind: 127.0.0.1:8080
+    routes: [{name: api, match: {path_prefix: /}, upstream: 'https://api.example.com', credential: it}]
+credentials:
+  it: {preset: okta, client: {id: abc, auth: none}, grant: refresh_token}
+";
+    let problems = parse_with(text, "config.yaml", &|_| None).expect_err("no endpoint").to_string();
+    assert!(problems.contains("`token_endpoint: https://…/v1/token`"), "{problems}");
+}

@@ -20,9 +20,9 @@ fn every_numbered_case_has_a_test_that_is_named_after_it() {
             }
         }
     }
-    let missing: Vec<u8> = (1..=80).filter(|number| !numbers.contains(number)).collect();
-    let expected: Vec<u8> = WITHOUT.iter().map(|(number, _)| *number).collect();
-    assert_eq!(missing, expected, "cases without a test (see WITHOUT)");
+    let excused = |number: &u8| WITHOUT.iter().any(|(known, _)| known == number);
+    let missing: Vec<u8> = (1..=80).filter(|number| !numbers.contains(number) && !excused(number)).collect();
+    assert!(missing.is_empty(), "cases without a test and without a reason in WITHOUT: {missing:?}");
     assert!(WITHOUT.iter().all(|(_, reason)| reason.len() > 10), "a reason says something");
     assert_eq!(numbers.last(), Some(&80), "there are eighty cases");
     assert!(tests > 100, "{tests} tests");

@@ -276,7 +276,7 @@ async fn provider(run: &Arc<Run>) -> (Server, Value) {
 }
 
 /// `bearward login it` under way.
-struct Login {
+pub(crate) struct Login {
     child: Child,
     seen: String,
     rest: BufReader<std::process::ChildStderr>,
@@ -284,7 +284,7 @@ struct Login {
 
 impl Login {
     /// Starts it and reads what it prints until it waits.
-    fn begin(run: &Run, config: &Value, arguments: &[&str]) -> Self {
+    pub(crate) fn begin(run: &Run, config: &Value, arguments: &[&str]) -> Self {
         let mut child = bearward(run, config, &[&["login", "it"], arguments].concat());
         let mut rest = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut seen = String::new();
@@ -296,7 +296,7 @@ impl Login {
     }
 
     /// The first word that begins so.
-    fn address(&self, begins: &str) -> String {
+    pub(crate) fn address(&self, begins: &str) -> String {
         self.word(|word| word.starts_with(begins) && word.len() > begins.len() + 14)
     }
 
@@ -310,7 +310,7 @@ impl Login {
     }
 
     /// Waits for the end; all that was printed.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         self.rest.read_to_string(&mut self.seen).expect("it can be read");
         self.child.wait().expect("it is our child");
         self.seen
@@ -332,7 +332,7 @@ fn bearward(run: &Run, config: &Value, arguments: &[&str]) -> Child {
     command.spawn().expect("the binary can be started")
 }
 
-fn command(run: &Run, config: &Value, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn command(run: &Run, config: &Value, arguments: &[&str], input: &str) -> Output {
     let mut child = bearward(run, config, arguments);
     // It may end without reading.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
@@ -341,7 +341,7 @@ fn command(run: &Run, config: &Value, arguments: &[&str], input: &str) -> Output
     output
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 

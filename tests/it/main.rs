@@ -28,6 +28,7 @@ mod lifecycle_time;
 mod listener_certificates;
 mod listener_tls;
 mod login;
+mod login_device;
 mod matrix_rig;
 mod oauth;
 mod pressure;

@@ -424,6 +424,24 @@ replays! {
     };
 }
 
+/// The value changes once a day: many answers repeat it, and it may be spent all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_token_that_quickbooks_repeats_is_still_not_sent_twice() {
+    let world = World::new().await;
+    let same = r#"{"token_type":"bearer","expires_in":3600,"refresh_token":"refresh-token-number-0","x_refresh_token_expires_in":8726400,"access_token":"AT"}"#;
+    let provider = Provider::start(same).await;
+    let path = "/oauth2/v1/tokens/bearer";
+    let replica = world.start(provider.credential(&world, "quickbooks", path, "")).await;
+    replica.generation(1).await;
+    until_due(&world, &replica);
+    replica.generation(2).await;
+    assert_eq!(world.record().await.observed.rotates, Some(false), "as it was observed");
+    provider.next(&[Reply::Lost]);
+    until_due(&world, &replica);
+    replica.state_is(State::InDoubt).await;
+    assert_eq!(provider.spent().len(), 3, "it waits");
+}
+
 async fn replay(replay: &'static Replay) {
     let refusals = replay.refusals.iter().map(|refusal| refused(replay, refusal));
     let all = futures_util::future::join_all(refusals);

@@ -25,6 +25,8 @@ pub(crate) enum Reply {
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    /// When it had come.
+    pub(crate) at: tokio::time::Instant,
     head: String,
     form: Vec<(String, String)>,
 }
@@ -102,6 +104,10 @@ impl Provider {
         Self { port, script, asked, task }
     }
 
+    pub(crate) fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The next token requests are treated so, and those after them as usual.
     pub(crate) fn next(&self, replies: &[Reply]) {
         self.script.lock().expect("lock").extend_from_slice(replies);
@@ -169,7 +175,7 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         let text = std::str::from_utf8(&bytes).expect("UTF-8");
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let form = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-        let asked = Asked { head: head.to_owned(), form };
+        let asked = Asked { at: tokio::time::Instant::now(), head: head.to_owned(), form };
         let length: usize = asked.header("content-length").map_or(0, |text| text.parse().expect("a length"));
         if body.len() >= length {
             return Some(asked);

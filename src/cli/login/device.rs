@@ -61,7 +61,7 @@ fn show(device: &DeviceAuthorization, left: Duration) {
     }
     let left = humantime::format_duration(super::rounded(left));
     anstream::eprintln!(
-        "On any device, open\n\n  {}\n\nand enter the code\n\n  {}\n\nWaiting for the login, until {left} from now.",
+        "On any device, open\n\n  {}\n\nand enter the code\n\n  {}\n\nWaiting for the login, for up to {left}.",
         device.verification_uri,
         device.user_code
     );

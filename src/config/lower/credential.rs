@@ -197,7 +197,15 @@ fn endpoint(
             }
             if !cx.reported_in(block.place) {
                 cx.error(key, format!("the credential `{name}` has neither `token_endpoint` nor `issuer`"))
-                    .hint("`token_endpoint: https://…` is where its tokens come from; `issuer: https://…` discovers it");
+                    .hint(match block.preset.as_ref().map(|preset| preset.value) {
+                        // One that is not a whole URL is the path at its end.
+                        Some(preset) if !preset.endpoints.token.is_empty() => format!(
+                            "`token_endpoint: https://…{}` is where its tokens come from; `issuer: https://…` discovers it",
+                            preset.endpoints.token
+                        ),
+                        _ => "`token_endpoint: https://…` is where its tokens come from; `issuer: https://…` discovers it"
+                            .to_owned(),
+                    });
             }
             None
         }
