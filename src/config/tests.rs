@@ -164,6 +164,24 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         "  example:\n    allowed_upstreams: [https://b.example.com]",
         &["not allowed for https://api.example.com", "it may go to https://b.example.com"],
     );
+    let urls = |urls: &str, more: &str| format!("upstream: {{urls: [{urls}]{more}}}");
+    let (one, two) = ("https://api.example.com", "https://b.example.com");
+    for (upstream, words) in [
+        (urls(&format!("{one}, http://b.example.com"), ""), &["the same scheme", "the first one's"][..]),
+        (urls(&format!("{one}, {one}"), ""), &["given twice"]),
+        (urls("", ""), &["`urls` is empty"]),
+        (urls("\"unix:app.sock\"", ""), &["the whole path of a socket"]),
+        (urls("\"unix:/a.sock\"", ", outbound_proxy: \"http://p:1\""), &["not reached through a proxy"]),
+        (urls(one, ", health: {path: healthz}"), &["begin it with `/`"]),
+        (urls(one, ", health: {path: /h, expect_status: 99}"), &["from 200 to 599"]),
+        (urls(one, ", ejection: {time: 1m, max_time: 1s}"), &["shorter than `time`"]),
+        (urls(one, ", balance: least_requests"), &["did you mean `least_request`?"]),
+    ] {
+        check("upstream: https://api.example.com", &upstream, words);
+    }
+    let text = with("  example:", &format!("  example:\n    allowed_upstreams: [{one}]"));
+    let several = text.replacen("upstream: https://api.example.com", &urls(&format!("{one}, {two}"), ""), 1);
+    assert!(errors(&several).contains(&format!("not allowed for {two}")), "{}", errors(&several));
     check("  example:", "  ex ample:", &["no credential", "is not a name"]);
     check("https://id.example.com", "http://id.example.com", &["plain http", "in the clear"]);
     check("token_endpoint: https://id.example.com/token", "", &["neither `token_endpoint` nor `issuer`"]);

@@ -54,7 +54,7 @@ pub(super) fn relay(
     };
     let idle = route.timeouts.response_idle;
     let body = if lease.is_idle() {
-        lease.release(at);
+        client.binding.release(lease, at);
         ResponseBody::arrived(incoming, exchange)
     } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
         lease.detach();

@@ -100,13 +100,13 @@ impl Exchange {
                 // To a client over HTTP/1.1, hyper sends only trailers that the head declares.
                 let trailers = frame.is_trailers();
                 if trailers || incoming.is_end_stream() {
-                    give_back(cx, lease);
+                    give_back(&self.client, cx, lease);
                 }
                 Poll::Ready(Some(Ok(if trailers { asked::cleaned(frame) } else { frame })))
             }
             Poll::Ready(Some(Err(_))) => self.broke_off(BodyError::Broken),
             Poll::Ready(None) => {
-                give_back(cx, lease);
+                give_back(&self.client, cx, lease);
                 Poll::Ready(None)
             }
             Poll::Pending if self.client.upstream_is_late() => self.broke_off(BodyError::Late),
@@ -118,10 +118,10 @@ impl Exchange {
     }
 }
 
-fn give_back(cx: &mut Context<'_>, lease: &mut Option<Lease<RequestBody>>) {
+fn give_back(client: &Client, cx: &mut Context<'_>, lease: &mut Option<Lease<RequestBody>>) {
     if let Some(mut lease) = lease.take() {
         lease.drive(cx);
-        lease.release(Instant::now());
+        client.binding.release(lease, Instant::now());
     }
 }
 

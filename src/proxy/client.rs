@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::RequestBody;
+use super::bound::Binding;
 use super::forward::Forwarded;
 use crate::policy::clients::{Caller, Connection, UnixPeer};
 use crate::policy::trusted::TrustedProxies;
@@ -75,6 +76,8 @@ pub struct Client {
     task: RefCell<Option<Waker>>,
     /// The stream is to end now.
     cut: Cell<bool>,
+    /// Upstream connections that it shares with nobody.
+    pub(super) binding: Binding,
     /// The other side, once both have switched protocols.
     switched: RefCell<Option<Box<Upgraded<RequestBody>>>>,
     /// Heads of requests that were served or refused here.
@@ -187,6 +190,7 @@ impl Client {
             body_waker: RefCell::new(None),
             task: RefCell::new(None),
             cut: Cell::new(false),
+            binding: Binding::default(),
             switched: RefCell::new(None),
             heads: Cell::new(0),
             malformed: RefCell::new(Vec::new()),

@@ -103,6 +103,11 @@ pub enum Refusal {
     /// The answer is not HTTP.
     #[error("the upstream sent something that is not HTTP")]
     UpstreamProtocol,
+    /// What authenticates a connection, to an upstream whose connections are shared.
+    #[error(
+        "NTLM and Negotiate authenticate a connection, and those to this upstream are shared (HTTP/2): set `http: h1` on the upstream"
+    )]
+    SharedConnection,
     /// A 101 that nobody asked for.
     #[error("the upstream switched protocols unasked")]
     UnsolicitedUpgrade,
@@ -176,6 +181,7 @@ impl Refusal {
             Self::UpstreamTimeout => tell(S::GATEWAY_TIMEOUT, "upstream-timeout", "http_response_timeout"),
             Self::UpstreamClosed => tell(S::BAD_GATEWAY, "upstream-closed", "connection_terminated"),
             Self::UpstreamProtocol => tell(S::BAD_GATEWAY, "upstream-protocol", "http_protocol_error"),
+            Self::SharedConnection => tell(S::BAD_GATEWAY, "shared-connection", "http_request_denied"),
             Self::UnsolicitedUpgrade => tell(S::BAD_GATEWAY, "upstream-upgrade", "http_upgrade_failed"),
         }
     }

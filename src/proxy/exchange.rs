@@ -9,6 +9,7 @@ use http::{Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::body::Flow;
+use super::bound;
 use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
 use crate::upstream::{
@@ -38,7 +39,9 @@ pub(super) async fn exchange(
     };
     upstream.budget().earn();
     let mut sent_at = Instant::now();
-    let Reached { mut lease, mut endpoint } = match upstream.find(sent_at) {
+    let own = if client.binding.is_bound() { client.binding.take(&route.upstream) } else { None };
+    let Reached { mut lease, mut endpoint } = match own.map_or_else(|| upstream.find(sent_at), Found::Reached)
+    {
         Found::Reached(reached) => reached,
         Found::Nothing(there) => {
             let reached = upstream.connect(there).await?;
@@ -50,6 +53,9 @@ pub(super) async fn exchange(
     loop {
         if upstream.has_origins() {
             readdress(route, upstream, endpoint.as_deref(), &mut request);
+        }
+        if client.binding.is_bound() && lease.is_shared() && bound::authenticates(request.headers()) {
+            return Err(Refusal::SharedConnection);
         }
         let reused = lease.reused();
         let bodiless = matches!(request.body(), RequestBody::Empty);
@@ -67,6 +73,15 @@ pub(super) async fn exchange(
                 route.counters.upstream_duration.observe(at.saturating_duration_since(sent_at));
                 upstream.answered(endpoint.as_ref(), is_well(response.status()), at);
                 lease.hold(admission);
+                let status = response.status();
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+                    && bound::challenges(response.headers())
+                {
+                    client.binding.begin();
+                }
+                if client.binding.is_bound() {
+                    client.binding.expect(&route.upstream, endpoint.as_ref());
+                }
                 return Ok(Answer { response, lease, at });
             }
             None => {

@@ -17,6 +17,7 @@ use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
 use super::authenticate::authenticate;
 use super::body::{Flow, drain};
+use super::bound;
 use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
@@ -139,6 +140,9 @@ where
     if let Some(bearer) = injected {
         head.headers.insert(header::AUTHORIZATION, bearer);
     }
+    if route.token.is_none() && bound::authenticates(&head.headers) {
+        client.binding.begin();
+    }
     let mut request = Request::from_parts(head, body);
     if let Some(flow) = &flow
         && seen.expect
@@ -190,10 +194,12 @@ async fn once_more(
         Some(flow) => flow.again(),
     };
     // All requests of this moment wait together: none of them holds a place at the upstream meanwhile.
-    answer.lease.rest(answer.at);
+    if !client.binding.is_bound() {
+        answer.lease.rest(answer.at);
+    }
     let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
     let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
-    answer.lease.release(Instant::now());
+    client.binding.release(answer.lease, Instant::now());
     unauthorized::room(route).await;
     route.counters.replayed.increment();
     let mut request = spare.request(body);

@@ -11,6 +11,7 @@ mod authenticate;
 #[doc(hidden)]
 pub mod bench;
 mod body;
+mod bound;
 mod chain;
 mod challenge;
 mod client;

@@ -200,6 +200,33 @@ where
         }
     }
 
+    /// The same connection for a later request of the same client, if it can take one and is not shared. It holds no place
+    /// meanwhile.
+    pub fn pause(mut self) -> Option<Self> {
+        self.admission = None;
+        let own =
+            matches!(&self.held, Held::Http1(connection) if connection.is_idle() && !connection.retired);
+        own.then_some(self)
+    }
+
+    /// Whether a paused connection still stands.
+    pub fn resume(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        match &mut self.held {
+            Held::Http1(connection) => {
+                connection.reused = true;
+                connection.is_idle()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether others' requests go over the same connection.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.held, Held::Http2(_))
+    }
+
     /// Closes the connection after this exchange.
     pub fn retire(&mut self) {
         if let Held::Http1(connection) = &mut self.held {

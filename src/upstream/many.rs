@@ -25,6 +25,8 @@ use super::{Connector, DialError, Pool, PoolLimits, Reached};
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 /// The same where the last answer was none.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// After so long it is resolved again where no address of it can be reached.
+const DOUBTED_AFTER: Duration = Duration::from_secs(1);
 /// After so long it is resolved before it is used.
 const STALE: Duration = Duration::from_secs(60);
 /// The most addresses that one connection is tried at.
@@ -85,6 +87,25 @@ where
         self.used.set(Some(now));
         self.resolve(now).await;
         let order = self.order(first, now);
+        let failed = match self.reach(order.clone(), &spend).await {
+            Ok(reached) => return Ok(reached),
+            Err(error) => error,
+        };
+        // A name that leads to nothing may have moved.
+        if !self.doubt(now) {
+            return Err(failed);
+        }
+        self.resolve(Instant::now()).await;
+        let mut moved = self.order(None, Instant::now());
+        moved.retain(|endpoint| !order.iter().any(|tried| Rc::ptr_eq(tried, endpoint)));
+        if moved.is_empty() { Err(failed) } else { self.reach(moved, &spend).await }
+    }
+
+    async fn reach(
+        &self,
+        order: Vec<Rc<Endpoint<B>>>,
+        spend: impl Fn() -> bool,
+    ) -> Result<Reached<B>, DialError> {
         match order.as_slice() {
             [] => Err(self.resolution_error()),
             [only] => match only.pool.connect().await {
@@ -96,6 +117,21 @@ where
             },
             _ => self.race(order, spend).await,
         }
+    }
+
+    /// Takes names that were resolved a while ago for stale; whether there is one.
+    fn doubt(&self, now: Instant) -> bool {
+        let mut any = false;
+        for origin in &self.origins {
+            if let Resolution::Known(at) = origin.resolution.get()
+                && now.saturating_duration_since(at) >= DOUBTED_AFTER
+                && let Some(long_ago) = now.checked_sub(STALE)
+            {
+                origin.resolution.set(Resolution::Known(long_ago));
+                any = true;
+            }
+        }
+        any
     }
 
     /// In which order addresses are tried.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bearward::listener::Limits;
 use bearward::origin::Origin;
 use bearward::route::RouteConfig;
-use bearward::upstream::{Ejection, RoomConfig};
+use bearward::upstream::{Ejection, HealthCheck, RoomConfig};
 use tokio::time::Instant;
 
 use crate::proxy_rig::{OriginServer, Rig, TOKEN, field_of, route, status};
@@ -276,4 +276,60 @@ fn a_warm_connection_is_there_before_the_first_request_and_stays() {
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(status(&rig.get("/", "")), 200);
     assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn health_checks_carry_no_token_and_decide_where_requests_go() {
+    let ill = Arc::new(AtomicBool::new(false));
+    let origin = |ill: Option<Arc<AtomicBool>>| {
+        OriginServer::scripted(move |stream, head| {
+            let fails = head.starts_with("GET /healthz?deep ")
+                && ill.as_ref().is_some_and(|ill| ill.load(Ordering::Relaxed));
+            let answer = if fails { "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n" } else { OK };
+            stream.write_all(answer.as_bytes()).is_ok()
+        })
+    };
+    let origins = [origin(Some(Arc::clone(&ill))), origin(None)];
+    let mut route = route_to(&[origins[0].url(), origins[1].url()]);
+    route.upstream.options.health = Some(HealthCheck {
+        path: "/healthz?deep".parse().expect("a path"),
+        interval: Duration::from_millis(100),
+        timeout: Duration::from_secs(2),
+        healthy: 2,
+        unhealthy: 2,
+        expect_status: Vec::new(),
+    });
+    let rig = Rig::start_listener(vec![route], Vec::new(), Limits { workers: Some(2), ..Limits::default() });
+    let until = |states: [&str; 2]| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let addresses = rig.plane.snapshot().routes[0].addresses.clone();
+            let now: Vec<_> = addresses.iter().map(|address| address.state.as_str()).collect();
+            if now == states {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{addresses:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let served =
+        |origin: &OriginServer| origin.requests().iter().filter(|head| head.starts_with("GET /x ")).count();
+    until(["healthy", "healthy"]);
+    ill.store(true, Ordering::Relaxed);
+    until(["unhealthy", "healthy"]);
+    let before = served(&origins[0]);
+    for _ in 0..30 {
+        assert_eq!(status(&rig.get("/x", "")), 200);
+    }
+    assert_eq!((served(&origins[0]), served(&origins[1])), (before, 30));
+    ill.store(false, Ordering::Relaxed);
+    until(["healthy", "healthy"]);
+    for _ in 0..30 {
+        assert_eq!(status(&rig.get("/x", "")), 200);
+    }
+    assert!(served(&origins[0]) > before);
+    for head in origins.iter().flat_map(OriginServer::requests) {
+        let carries = field_of(&head, "authorization").is_some();
+        assert_eq!(carries, head.starts_with("GET /x "), "{head}");
+    }
 }
