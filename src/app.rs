@@ -15,10 +15,10 @@ use crate::admin::access::Access;
 use crate::admin::serve::{self, Socket};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::credential::{BindingError, BoundCredential, Credential, CredentialConfig};
+use crate::credential::{BindingError, BoundCredential, BoundUsers, Credential, CredentialConfig, Users};
 use crate::listener::{BindAddress, BoundListeners, ListenerError};
 use crate::names::Name;
-use crate::oauth::SetupError;
+use crate::oauth::{Grant, SetupError};
 use crate::origin::Origin;
 use crate::policy::clients::{ClientError, Clients};
 use crate::route::RouteConfig;
@@ -113,6 +113,7 @@ impl App {
         let shutdown = Shutdown::new();
         let credentials = start_credentials(&config, &clock, &shutdown).await?;
         let bindings = bind_routes(&config, &credentials)?;
+        let bound = bound.with_users(start_users(&config, &clock, &shutdown)?);
         let credential_of =
             |route: &RouteConfig| binding_key(route).and_then(|key| bindings.get(&key).cloned());
         let data = bound.start(config.limits, &credential_of, clock.clone())?;
@@ -251,13 +252,33 @@ async fn start_credentials(
         return Ok(started);
     }
     let store = Store::open(&config.store).await?;
-    for credential in &config.credentials {
+    for credential in config.credentials.iter().filter(|one| one.oauth.grant != Grant::Users) {
         let begun = Credential::start(credential.clone(), store.clone(), clock.clone(), shutdown)
             .await
             .map_err(|error| StartError::Credential { name: credential.name.clone(), error })?;
         started.push(begun);
     }
     Ok(started)
+}
+
+/// Starts the exchange of users' passwords, and binds it to the origins of the routes that use it.
+fn start_users(config: &Config, clock: &Clock, shutdown: &Shutdown) -> Result<Vec<BoundUsers>, StartError> {
+    let mut bound: Vec<BoundUsers> = Vec::new();
+    for credential in config.credentials.iter().filter(|one| one.oauth.grant == Grant::Users) {
+        let routes = config.listeners.iter().flat_map(|listener| &listener.routes);
+        let own = routes.filter(|route| route.users.as_ref() == Some(&credential.name));
+        let users = Users::try_new(credential.clone(), clock.clone())
+            .map_err(|error| StartError::Credential { name: credential.name.clone(), error })?;
+        for route in own {
+            let one = users
+                .bind(route.upstream.origins(), route.allow_plaintext)
+                .map_err(|error| StartError::Binding { route: route.name.clone(), error })?;
+            bound.push(one);
+        }
+        let until = shutdown.token().clone();
+        shutdown.spawn("users", async move { until.run_until_cancelled(users.run()).await });
+    }
+    Ok(bound)
 }
 
 /// A credential at an origin: all routes with the same pair share one binding.
@@ -275,13 +296,14 @@ fn bind_routes(
     let by_name: HashMap<&Name, (&CredentialConfig, &Credential)> = config
         .credentials
         .iter()
+        .filter(|one| one.oauth.grant != Grant::Users)
         .zip(credentials)
         .map(|(config, credential)| (&config.name, (config, credential)))
         .collect();
     let mut bound = HashMap::new();
-    for route in config.listeners.iter().flat_map(|listener| &listener.routes) {
-        let Some(key) = binding_key(route) else { continue };
-        let name = &key.0;
+    let routes = config.listeners.iter().flat_map(|listener| &listener.routes);
+    for (route, name) in routes.flat_map(|route| route.credentials().map(move |name| (route, name))) {
+        let key = (name.clone(), route.upstream.origins().cloned().collect());
         let (config, credential) = by_name.get(name).expect("the configuration was checked to define it");
         let refused = |error| StartError::Binding { route: route.name.clone(), error };
         let one = BoundCredential::try_new(

@@ -191,6 +191,13 @@ impl TokenReader {
         }
     }
 
+    /// The upstream refused the token that was sent last.
+    pub fn reject_current(&self) {
+        if let Some((_, token)) = &self.own {
+            self.cell.reject(token.generation);
+        }
+    }
+
     /// The cell, for `reject`, `name` and waiting.
     pub fn cell(&self) -> &Arc<TokenCell> {
         &self.cell

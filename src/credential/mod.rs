@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod state;
 mod static_token;
 mod task;
+pub mod users;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use refresher::Credential;
 pub use seed::{identity, request_digest};
 pub use snapshot::{Counts, DURATION_BOUNDS, ForcedRefresh, LastError, Snapshot};
 pub use state::State;
+pub use users::{BoundUsers, UserAsk, UserKey, UserRefused, Users};
 
 /// One entry of `credentials:`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -48,6 +48,7 @@ pub(super) fn source(config: &CredentialConfig) -> Option<&SecretSource> {
         | Grant::JwtBearer(_)
         | Grant::TokenExchange(_)
         | Grant::Password { .. }
+        | Grant::Users
         | Grant::Static { .. } => None,
     }
 }

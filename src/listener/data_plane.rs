@@ -20,9 +20,9 @@ use super::{
     Traffic, UpstreamConnections,
 };
 use crate::clock::Clock;
-use crate::credential::BoundCredential;
+use crate::credential::{BoundCredential, BoundUsers};
 use crate::names::Name;
-use crate::policy::clients::{self, Clients, Gate};
+use crate::policy::clients::{self, Clients, Gate, Throttle};
 use crate::proxy::{Identity, Refusals, Route, Site};
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
@@ -49,6 +49,7 @@ pub struct DataPlane {
 #[derive(Debug)]
 pub struct BoundListeners {
     clients: Arc<Clients>,
+    users: Vec<BoundUsers>,
     listeners: Vec<ListenerConfig>,
     sockets: Vec<Bound>,
     tls: Vec<Vec<Option<TlsClient>>>,
@@ -68,6 +69,8 @@ struct Prepared {
     refusals: Arc<Refusals>,
     /// The same for all routes to the same upstream.
     shared: Shared,
+    /// The same with other credentials, by the value that tells for whom.
+    picks: Vec<(String, Prepared)>,
 }
 
 impl DataPlane {
@@ -237,7 +240,13 @@ impl BoundListeners {
         for (listener, socket) in listeners.iter().zip(&sockets) {
             refuse_open_to_others(listener, socket)?;
         }
-        Ok(Self { clients, listeners: listeners.to_vec(), sockets, tls, own_tls })
+        Ok(Self { clients, users: Vec::new(), listeners: listeners.to_vec(), sockets, tls, own_tls })
+    }
+
+    /// With the users of routes that translate passwords.
+    #[must_use]
+    pub fn with_users(self, users: Vec<BoundUsers>) -> Self {
+        Self { users, ..self }
     }
 
     /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
@@ -247,7 +256,7 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { clients, listeners, sockets, tls, own_tls } = self;
+        let Self { clients, users, listeners, sockets, tls, own_tls } = self;
         let listeners = &listeners[..];
         let workers = limits.workers.unwrap_or_else(default_workers).max(1);
         let mut known = Vec::new();
@@ -279,11 +288,14 @@ impl BoundListeners {
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
                 let clock_of_clients = clock.clone();
                 let (own_tls, clients) = (own_tls.clone(), Arc::clone(&clients));
+                let users = users.clone();
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
+                    let throttle = Arc::clone(clients.throttle());
                     let desk = clients::Desk::new(clients, clock_of_clients, &counters.clients);
                     let gates = gates(&desk, &listeners, &counters.denials);
-                    let (sites, upstreams) = sites(&listeners, prepared, &ips, &traffic, &identity, gates);
+                    let doors = Doors { gates, users, throttle };
+                    let (sites, upstreams) = sites(&listeners, prepared, &ips, &traffic, &identity, &doors);
                     let checks = if number == 0 { checks(&upstreams) } else { Vec::new() };
                     let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
                     let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
@@ -371,18 +383,44 @@ fn prepare(
     credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
     shared: &mut dyn FnMut(&UpstreamConfig) -> Shared,
 ) -> Result<Vec<Prepared>, ListenerError> {
-    let one = |(route, tls): (&RouteConfig, Option<TlsClient>)| {
-        let credential = credential(route);
-        if let Some(bound) = &credential
-            && !route.upstream.origins().all(|origin| bound.covers(origin))
-        {
-            let (credential, route) = (bound.name().clone(), route.name.clone());
-            return Err(ListenerError::Binding { credential, route });
-        }
-        let shared = shared(&route.upstream);
-        Ok(Prepared { config: route.clone(), tls, credential, refusals: Arc::default(), shared })
-    };
+    let one = |(route, tls)| prepare_route(route, tls, credential, shared);
     listener.routes.iter().zip(tls).map(one).collect()
+}
+
+fn prepare_route(
+    route: &RouteConfig,
+    tls: Option<TlsClient>,
+    credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
+    shared: &mut dyn FnMut(&UpstreamConfig) -> Shared,
+) -> Result<Prepared, ListenerError> {
+    let bound = credential(route);
+    if let Some(bound) = &bound
+        && !route.upstream.origins().all(|origin| bound.covers(origin))
+    {
+        let (credential, route) = (bound.name().clone(), route.name.clone());
+        return Err(ListenerError::Binding { credential, route });
+    }
+    let own = shared(&route.upstream);
+    let mut pick = |(value, name): &(String, Name)| {
+        let own = prepare_route(&route.with_credential(name), tls.clone(), credential, shared)?;
+        Ok::<_, ListenerError>((value.clone(), own))
+    };
+    let picks = route.picks.iter().flat_map(|picks| &picks.of).map(&mut pick).collect::<Result<_, _>>()?;
+    Ok(Prepared {
+        config: route.clone(),
+        tls,
+        credential: bound,
+        refusals: Arc::default(),
+        shared: own,
+        picks,
+    })
+}
+
+/// Who is let in, and how, in one worker.
+struct Doors {
+    gates: Vec<Vec<Option<Rc<Gate>>>>,
+    users: Vec<BoundUsers>,
+    throttle: Arc<Throttle>,
 }
 
 /// The gate of each route of each listener: its own list, or the listener's.
@@ -407,7 +445,7 @@ fn sites(
     ips: &[Option<std::net::IpAddr>],
     traffic: &WorkerTraffic,
     identity: &Rc<Identity>,
-    gates: Vec<Vec<Option<Rc<Gate>>>>,
+    doors: &Doors,
 ) -> (Vec<Rc<Site>>, Upstreams) {
     let mut keys: Vec<(UpstreamConfig, Option<Name>, Duration)> = Vec::new();
     let mut upstreams: Upstreams = Vec::new();
@@ -429,11 +467,28 @@ fn sites(
     for (index, (listener, routes)) in listeners.iter().zip(prepared).enumerate() {
         let counters = &traffic.0[index];
         let route = |(place, route): (usize, &Prepared)| {
-            let token = route.credential.as_ref().map(BoundCredential::reader);
-            let counters = Arc::clone(&counters[place]);
-            let refusals = Arc::clone(&route.refusals);
-            let gate = gates[index][place].clone();
-            Rc::new(Route::new(&route.config, upstream_of(route), token, counters, refusals, gate))
+            let mut build = |one: &Prepared| {
+                let token = one.credential.as_ref().map(BoundCredential::reader);
+                let counters = Arc::clone(&counters[place]);
+                let refusals = Arc::clone(&one.refusals);
+                let gate = doors.gates[index][place].clone();
+                Route::new(&one.config, upstream_of(one), token, counters, refusals, gate)
+            };
+            let built = build(route);
+            let picks = route.picks.iter().map(|(value, one)| (value.clone(), build(one))).collect();
+            let of_users = |name: &Name| {
+                let covers =
+                    |users: &&BoundUsers| route.config.upstream.origins().all(|origin| users.covers(origin));
+                doors.users.iter().filter(|users| users.name() == name).find(covers).cloned()
+            };
+            let built = match route.config.users.as_ref().and_then(of_users) {
+                Some(users) => built.of_users(users, Arc::clone(&doors.throttle)),
+                None => built,
+            };
+            Rc::new(match &route.config.picks {
+                None => built,
+                Some(config) => built.picking(config.by.clone(), picks),
+            })
         };
         sites.push(Rc::new(Site {
             table: RouteTable::new(&listener.routes, ips[index]),

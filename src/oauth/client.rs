@@ -128,17 +128,24 @@ impl OAuthClient {
             (Grant::Static { token }, TokenRequest::Own) => return grant::static_token::read(token).await,
             (
                 Grant::Static { .. },
-                TokenRequest::Refresh { .. } | TokenRequest::Code { .. } | TokenRequest::Device { .. },
+                TokenRequest::Refresh { .. }
+                | TokenRequest::Code { .. }
+                | TokenRequest::Device { .. }
+                | TokenRequest::User { .. },
             )
-            | (Grant::RefreshToken { .. }, TokenRequest::Own) => {
+            | (Grant::RefreshToken { .. } | Grant::Users, TokenRequest::Own) => {
                 let message = format!("grant `{}` cannot send this request", self.config.grant.as_str());
                 return Err(Failure::new(FailureClass::Configuration, "unsupported", message));
             }
             (_, TokenRequest::Refresh { single_use: true, .. }) => Stake::OneTimeToken,
             (_, TokenRequest::Refresh { single_use: false, .. }) => Stake::ReusableToken,
-            (_, TokenRequest::Own | TokenRequest::Code { .. } | TokenRequest::Device { .. }) => {
-                Stake::OwnGrant
-            }
+            (
+                _,
+                TokenRequest::Own
+                | TokenRequest::Code { .. }
+                | TokenRequest::Device { .. }
+                | TokenRequest::User { .. },
+            ) => Stake::OwnGrant,
         };
         let deadline = Instant::now() + self.config.request_timeout;
         let result = match timeout_at(deadline, self.prepare(&request, deadline, now)).await {
@@ -193,6 +200,7 @@ impl OAuthClient {
             TokenRequest::Code { code, verifier, redirect_uri } => {
                 grant::authorization_code(code, verifier, redirect_uri, &mut draft);
             }
+            TokenRequest::User { username, password } => grant::user(config, username, password, &mut draft),
             TokenRequest::Device { device_code } => grant::device_code(device_code, &mut draft),
         }
         for (name, value) in &config.parameters {

@@ -130,6 +130,8 @@ pub enum Grant {
         /// `password`.
         password: SecretSource,
     },
+    /// The same with the user and password that each request brings.
+    Users,
     /// An endpoint that is not OAuth's.
     Custom(Box<Custom>),
     /// A fixed token that somebody else keeps fresh.
@@ -149,6 +151,7 @@ impl Grant {
             | Self::JwtBearer(_)
             | Self::TokenExchange(_)
             | Self::Password { .. }
+            | Self::Users
             | Self::Static { .. } => true,
         }
     }
@@ -156,7 +159,7 @@ impl Grant {
     /// Whether its requests carry a person's password: who repeats a wrong one locks the account.
     pub fn sends_password(&self) -> bool {
         match self {
-            Self::Password { .. } => true,
+            Self::Password { .. } | Self::Users => true,
             Self::Custom(custom) => custom.uses(template::Variable::Password),
             _ => false,
         }
@@ -218,6 +221,13 @@ pub enum TokenRequest<'a> {
         verifier: &'a Secret,
         /// `redirect_uri`, as it was in the authorization request.
         redirect_uri: &'a str,
+    },
+    /// A user's own password (RFC 6749 4.3).
+    User {
+        /// `username`.
+        username: &'a str,
+        /// `password`.
+        password: &'a Secret,
     },
     /// The code of a device (RFC 8628 3.4).
     Device {

@@ -72,6 +72,9 @@ pub enum Refusal {
     /// Who sends it is not known, or may not.
     #[error("{}", denied_detail(.0))]
     Denied(Denied),
+    /// Who sends it has no credential here.
+    #[error("no credential is configured for this client on this route")]
+    NoCredential,
     /// A web page calls.
     #[error("requests from web pages of other origins are refused here")]
     ForeignOrigin,
@@ -171,6 +174,7 @@ impl Refusal {
                 }
                 Denied::Busy => tell(S::SERVICE_UNAVAILABLE, "cannot-authenticate", "proxy_internal_error"),
             },
+            Self::NoCredential => tell(S::FORBIDDEN, "no-credential", "http_request_denied"),
             Self::ForeignOrigin => tell(S::FORBIDDEN, "foreign-origin", "http_request_denied"),
             Self::Loop => tell(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
             Self::NoToken { state, .. } => {

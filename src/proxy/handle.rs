@@ -21,9 +21,11 @@ use super::bound;
 use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
+use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
 use super::unauthorized;
+use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, stream};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::Replay;
@@ -58,8 +60,53 @@ where
         refuse_body(request);
         return refuse(&refusal, &id, &route.counters, &client, began);
     }
+    let route = match &route.picks {
+        None => route,
+        Some(picks) => match pick::pick(route, picks, &client, request.headers()) {
+            Ok(route) => route,
+            Err(refusal) => {
+                refuse_body(request);
+                return refuse(&refusal, &id, &route.counters, &client, began);
+            }
+        },
+    };
+    if let Some(users) = &route.users {
+        return Box::pin(translated(&site.identity, route, users, client, request, path, (id, began))).await;
+    }
     match forward(&site.identity, route, &client, request, path, &id).await {
         Ok(answer) => relay(&site.identity, route, &client, answer, &id, began),
+        Err(refusal) => {
+            route.counters.errors.increment();
+            refuse(&refusal, &id, &route.counters, &client, began)
+        }
+    }
+}
+
+/// The same with the token of the user who sends it.
+async fn translated<B>(
+    identity: &Identity,
+    route: &Route,
+    users: &Translation,
+    client: Rc<Client>,
+    request: Request<B>,
+    path: Option<String>,
+    (id, began): (HeaderValue, Instant),
+) -> Response<ResponseBody>
+where
+    B: Body + Into<ClientBody>,
+{
+    let user = match users.user(identity, route, &client, request.headers()).await {
+        Ok(user) => user,
+        Err(refusal) => {
+            refuse_body(request);
+            return refuse(&refusal, &id, &route.counters, &client, began);
+        }
+    };
+    match forward(identity, &user.route, &client, request, path, &id).await {
+        Ok(answer) => {
+            users.answered(&user, answer.answer.response.status());
+            relay(identity, &user.route, &client, answer, &id, began)
+        }
         Err(refusal) => {
             route.counters.errors.increment();
             refuse(&refusal, &id, &route.counters, &client, began)
@@ -233,6 +280,9 @@ pub(super) fn strip(
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
     if let Some(gate) = &route.gate {
         gate.strip(&mut remove);
+    }
+    if let Some(name) = &route.picked_by {
+        remove.push(name.clone());
     }
     for name in remove.drain(..) {
         // A field that two lists name is gone already.

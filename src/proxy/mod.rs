@@ -23,11 +23,13 @@ mod forward;
 pub mod fuzzing;
 mod handle;
 mod headers;
+mod pick;
 mod request_id;
 mod site;
 mod spare;
 mod stream;
 mod unauthorized;
+mod users;
 
 pub use answer_body::ResponseBody;
 pub use authenticate::authenticate;

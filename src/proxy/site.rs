@@ -11,14 +11,16 @@ use http::uri::{Authority as UriAuthority, Scheme as UriScheme};
 use http::{HeaderName, HeaderValue};
 
 use super::RequestBody;
+use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::spare::Fields;
 use super::unauthorized::Refusals;
+use super::users::Translation;
 use crate::clock::Clock;
-use crate::credential::TokenReader;
-use crate::policy::clients::Gate;
+use crate::credential::{BoundUsers, TokenReader};
+use crate::policy::clients::{Gate, Throttle};
 use crate::route::table::RouteTable;
-use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
+use crate::route::{HeaderEdits, OnUnauthorized, PickBy, RouteConfig};
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::{Timeouts, Upstream};
 
@@ -92,6 +94,12 @@ pub struct Route {
     /// Who may use it, where not everybody may.
     pub(super) gate: Option<Rc<Gate>>,
     pub(super) upstream: Rc<Upstream<RequestBody>>,
+    /// Routes that differ in their credential alone, where that depends on who asks.
+    pub(super) picks: Option<Picks>,
+    /// Each user's own token instead of one.
+    pub(super) users: Option<Translation>,
+    /// The field that decided: it is between us and a trusted proxy.
+    pub(super) picked_by: Option<HeaderName>,
 }
 
 impl Route {
@@ -131,7 +139,58 @@ impl Route {
             counters,
             gate,
             upstream,
+            picks: None,
+            users: None,
+            picked_by: None,
         }
+    }
+}
+
+impl Route {
+    /// With each user's own token.
+    #[must_use]
+    pub fn of_users(self, users: BoundUsers, throttle: Arc<Throttle>) -> Self {
+        Self { users: Some(Translation::new(users, throttle)), ..self }
+    }
+
+    /// The same route for one user. A token that is refused is not replaced here: only the user's password can do that.
+    pub(super) fn of_user(&self, token: TokenReader) -> Self {
+        Self {
+            path_prefix: self.path_prefix.clone(),
+            rewrite_prefix: self.rewrite_prefix.clone(),
+            restricts_methods: self.restricts_methods.clone(),
+            host: self.host.clone(),
+            preserve_host: self.preserve_host,
+            forwarded_prefix: self.forwarded_prefix.clone(),
+            absolute: self.absolute.clone(),
+            request_headers: self.request_headers.clone(),
+            response_headers: self.response_headers.clone(),
+            timeouts: self.timeouts,
+            on_unauthorized: OnUnauthorized { refresh: false, ..self.on_unauthorized },
+            wait_for_token: self.wait_for_token,
+            token: Some(RefCell::new(token)),
+            refusals: Arc::default(),
+            counters: Arc::clone(&self.counters),
+            gate: self.gate.clone(),
+            upstream: Rc::clone(&self.upstream),
+            picks: None,
+            users: None,
+            picked_by: None,
+        }
+    }
+
+    /// With other routes for some who ask, each under the value that tells them.
+    #[must_use]
+    pub fn picking(self, by: PickBy, routes: Vec<(String, Self)>) -> Self {
+        let picked_by = match &by {
+            PickBy::Header(name) => Some(name.clone()),
+            PickBy::Client => None,
+        };
+        let routes = routes
+            .into_iter()
+            .map(|(value, route)| (value, Rc::new(Self { picked_by: picked_by.clone(), ..route })));
+        let picks = Picks { by, routes: routes.collect() };
+        Self { picks: Some(picks), picked_by, ..self }
     }
 }
 

@@ -43,10 +43,45 @@ pub struct RouteConfig {
     pub on_unauthorized: OnUnauthorized,
     /// `wait_for_token`.
     pub wait_for_token: Duration,
+    /// `credential` by who asks: another one than `credential`, which is then the default.
+    pub picks: Option<Picks>,
+    /// `credential.translate_basic`: each user's own token.
+    pub users: Option<Name>,
     /// `clients`: who may use it, of those that the listener lets in.
     pub clients: Option<Vec<Name>>,
     /// `allow_plaintext`.
     pub allow_plaintext: bool,
+}
+
+/// Which credential for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picks {
+    /// What decides.
+    pub by: PickBy,
+    /// Its values and their credentials.
+    pub of: Vec<(String, Name)>,
+}
+
+/// What decides which credential a request gets. Nothing that a client says of itself does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PickBy {
+    /// The client that sends it.
+    Client,
+    /// A field that a trusted proxy sets.
+    Header(http::HeaderName),
+}
+
+impl RouteConfig {
+    /// All credentials that it may use.
+    pub fn credentials(&self) -> impl Iterator<Item = &Name> {
+        let picked = self.picks.iter().flat_map(|picks| picks.of.iter().map(|(_, name)| name));
+        self.credential.iter().chain(picked)
+    }
+
+    /// The same route with this credential for everybody.
+    pub fn with_credential(&self, credential: &Name) -> Self {
+        Self { credential: Some(credential.clone()), picks: None, ..self.clone() }
+    }
 }
 
 /// `on_unauthorized`: what an upstream's 401 to a request with our token causes.

@@ -221,6 +221,8 @@ mod tests {
             timeouts: Timeouts::default(),
             on_unauthorized: OnUnauthorized::default(),
             wait_for_token: std::time::Duration::ZERO,
+            picks: None,
+            users: None,
             clients: None,
             allow_plaintext: false,
         }

@@ -35,11 +35,15 @@ const LEVELS: &[(&str, u8)] = &[
 /// What `proxy` may name of `credential`: the half that reads.
 const READ_HALF: &[&str] = &[
     "BoundCredential",
+    "BoundUsers",
     "State",
     "Token",
     "TokenCell",
     "TokenReader",
     "Unavailable",
+    "UserAsk",
+    "UserKey",
+    "UserRefused",
     "binding",
     "cell",
     "state",

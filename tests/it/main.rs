@@ -3,6 +3,7 @@
 mod admin;
 mod campaign;
 mod clients;
+mod clients_credentials;
 mod clients_proofs;
 mod clients_rig;
 mod config;

@@ -165,6 +165,8 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         timeouts: Timeouts::default(),
         on_unauthorized: OnUnauthorized::default(),
         wait_for_token: Duration::ZERO,
+        picks: None,
+        users: None,
         clients: None,
         allow_plaintext: false,
     }

@@ -84,8 +84,9 @@ block! {
         required upstream: Upstream;
         /// Replaces the matched prefix of the path. Without it the path goes on unchanged.
         optional rewrite_prefix: PathPrefix;
-        /// The credential whose token is injected. Without it nothing is injected and a client's own `Authorization` passes.
-        optional credential: Name;
+        /// The credential whose token is injected: a name, or a mapping that says which one for whom. Without it nothing is injected
+        /// and a client's own `Authorization` passes.
+        optional credential: RouteCredential;
         /// Sends the client's Host field on instead of the upstream's own.
         default("false") preserve_host: bool;
         /// Changes of the request's header fields.
@@ -130,6 +131,53 @@ block! {
         default("/") path_prefix: PathPrefix;
         /// Methods; without it, all.
         optional methods: Vec<At<Method>>;
+    }
+}
+
+/// `credential` of a route: a name or a mapping.
+#[derive(Debug, Clone)]
+pub(in crate::config) enum RouteCredential {
+    Name(Name),
+    Choice(Box<CredentialChoice>),
+}
+
+impl Read for RouteCredential {
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        let name = <Name as Read>::schema(definitions);
+        serde_json::json!({"anyOf": [name, CredentialChoice::schema(definitions)]})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => CredentialChoice::read(node, cx).map(|block| Self::Choice(Box::new(block))),
+            _ => <Name as Read>::read(node, cx).map(Self::Name),
+        }
+    }
+}
+
+block! {
+    /// Which credential for whom. A request for which none is named is refused with 403.
+    struct CredentialChoice = "credential choice" {
+        /// By the client that sends the request: names from `clients`, each with its credential.
+        optional per_client: Named<Name>;
+        /// By a header field that a trusted proxy sets.
+        optional by_header: ByHeader;
+        /// The password grant for each user (basic translation): a request's Basic user and password are exchanged for a token of the
+        /// user's own. Names a credential with `grant: password` and no `username`. For clients that can do nothing else.
+        optional translate_basic: Name;
+        /// For everybody else; without it, they are refused.
+        optional default: Name;
+    }
+}
+
+block! {
+    /// A header field that decides which credential a request gets. It is believed of `trusted_proxies` alone, who must never pass on
+    /// a client's own, and it ends here.
+    struct ByHeader = "by_header" {
+        /// The field, such as `X-Tenant`.
+        required name: HeaderName;
+        /// Its values, each with its credential; any other value is refused.
+        required values: Named<Name>;
     }
 }
 

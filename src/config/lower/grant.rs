@@ -110,6 +110,9 @@ fn missing<'c>(
 fn password(block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) -> Option<Grant> {
     cx.warning(grant.span, "the password grant gives this program a person's password; RFC 9700 forbids it")
         .hint("use it only where the provider offers nothing else; `bearward login` needs no password");
+    if block.username.is_none() && block.password.is_none() {
+        return Some(Grant::Users);
+    }
     for (key, given) in [("username", block.username.is_some()), ("password", block.password.is_some())] {
         if !given && !cx.reported_in(block.place) {
             missing(grant, key, cx).hint("write `username: NAME` and `password: {file: PATH}`");

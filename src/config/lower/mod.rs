@@ -9,6 +9,7 @@ mod credential;
 mod grant;
 mod listener;
 mod login;
+mod pick;
 mod route;
 mod secret;
 mod store;
@@ -36,7 +37,9 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
     let clients = clients::clients(file, global_proxy.as_ref(), cx);
     clients::check_lists(file, cx);
+    pick::check(file, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
+    pick::check_users(file, &credentials, cx);
     check_uses(file, &uses, cx);
     let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
     let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());

@@ -12,7 +12,7 @@ use crate::config::context::Cx;
 use crate::config::read::{At, Parse};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
-use crate::route::{HeaderEdits, OnUnauthorized, RouteConfig};
+use crate::route::{HeaderEdits, OnUnauthorized, Picks, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
 use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
@@ -38,12 +38,18 @@ pub(super) fn route(
     cx: &mut Cx<'_>,
 ) -> Option<RouteConfig> {
     let upstream = block.upstream.as_ref().and_then(|upstream| self::upstream(upstream, proxy, cx));
-    if let (Some(credential), Some(plaintext)) = (&block.credential, &block.allow_plaintext) {
-        uses.push(RouteUse {
+    let (default, picks) = super::pick::credential(block.credential.as_ref(), cx);
+    if let Some(plaintext) = &block.allow_plaintext {
+        let users = super::pick::translated(block.credential.as_ref());
+        let named = default
+            .iter()
+            .chain(users)
+            .chain(picks.iter().flat_map(|picks| picks.1.iter().map(|(_, name)| name)));
+        uses.extend(named.map(|credential| RouteUse {
             credential: credential.clone(),
             origins: upstream.as_ref().map(|(_, origins)| origins.clone()).unwrap_or_default(),
             allow_plaintext: plaintext.value,
-        });
+        }));
     }
     let injects = block.credential.is_some();
     let request_headers = edits(block.request_headers.as_ref(), injects, true, cx);
@@ -70,7 +76,12 @@ pub(super) fn route(
             .unwrap_or_default(),
         upstream: upstream?.0,
         rewrite_prefix: block.rewrite_prefix.as_ref().map(|prefix| prefix.value.0.clone()),
-        credential: block.credential.as_ref().map(|name| name.value.clone()),
+        credential: default.map(|name| name.value),
+        users: super::pick::translated(block.credential.as_ref()).map(|name| name.value.clone()),
+        picks: picks.map(|(by, of)| Picks {
+            by,
+            of: of.into_iter().map(|(value, name)| (value.value, name.value)).collect(),
+        }),
         preserve_host: block.preserve_host.as_ref()?.value,
         request_headers,
         response_headers,

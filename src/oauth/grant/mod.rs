@@ -28,6 +28,14 @@ pub(super) fn authorization_code(code: &Secret, verifier: &Secret, redirect_uri:
     draft.form.set("redirect_uri", redirect_uri);
 }
 
+/// Writes a request with a user's own password (RFC 6749 4.3).
+pub(super) fn user(config: &OAuthConfig, username: &str, password: &Secret, draft: &mut Draft) {
+    draft.form.set("grant_type", "password");
+    draft.form.set("username", username);
+    draft.set_secret("password", password);
+    ask(config, draft);
+}
+
 /// Writes a request with the code of a device (RFC 8628 3.4).
 pub(super) fn device_code(device_code: &Secret, draft: &mut Draft) {
     draft.form.set("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
@@ -49,9 +57,9 @@ pub(super) async fn own(
         Grant::JwtBearer(assertion) => jwt_bearer::apply(config, assertion, key, facts, draft).await,
         Grant::TokenExchange(exchange) => token_exchange::apply(config, exchange, draft).await,
         Grant::Password { username, password } => password::apply(config, username, password, draft).await,
-        Grant::RefreshToken { .. } | Grant::Custom(_) | Grant::Static { .. } => Err(SetupError::Http(
-            format!("grant `{}` has no token request of its own", config.grant.as_str()),
-        )),
+        Grant::RefreshToken { .. } | Grant::Users | Grant::Custom(_) | Grant::Static { .. } => Err(
+            SetupError::Http(format!("grant `{}` has no token request of its own", config.grant.as_str())),
+        ),
     }
 }
 
@@ -63,7 +71,7 @@ impl Grant {
             Self::ClientCredentials => "client_credentials",
             Self::JwtBearer(_) => "jwt_bearer",
             Self::TokenExchange(_) => "token_exchange",
-            Self::Password { .. } => "password",
+            Self::Password { .. } | Self::Users => "password",
             Self::Custom(_) => "custom",
             Self::Static { .. } => "static",
         }
@@ -79,6 +87,7 @@ impl Grant {
             | Self::RefreshToken { .. }
             | Self::ClientCredentials
             | Self::TokenExchange(_)
+            | Self::Users
             | Self::Static { .. } => Ok(()),
         }
     }
@@ -106,7 +115,7 @@ impl Grant {
             Self::TokenExchange(_) => "; check `subject_token`, its type and its life",
             Self::Password { .. } => "; check `username` and `password`",
             Self::Custom(_) => "; check what `custom` sends",
-            Self::RefreshToken { .. } | Self::ClientCredentials | Self::Static { .. } => "",
+            Self::RefreshToken { .. } | Self::ClientCredentials | Self::Users | Self::Static { .. } => "",
         }
     }
 
@@ -114,7 +123,7 @@ impl Grant {
     pub(super) fn files(&self) -> Vec<std::path::PathBuf> {
         match self {
             Self::RefreshToken { seed } => seed.as_ref().and_then(SecretSource::path).into_iter().collect(),
-            Self::ClientCredentials => Vec::new(),
+            Self::ClientCredentials | Self::Users => Vec::new(),
             Self::JwtBearer(UserAssertion::Minted { assertion, .. }) => assertion.files().collect(),
             Self::JwtBearer(UserAssertion::File(path)) => vec![path.clone()],
             Self::TokenExchange(exchange) => {

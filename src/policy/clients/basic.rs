@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::BasicConfig;
+use super::presented::{self, Authorization};
 use crate::secret::Fingerprint;
 
 /// Threads that verify. Each takes what a hash asks for: 19 MiB by default.
@@ -68,11 +69,19 @@ pub fn hash_password(password: &[u8]) -> Option<String> {
 }
 
 /// Reads users and passwords of RFC 7617: base64, and the first colon parts them.
-pub(super) fn user_and_password(base64_text: &[u8]) -> Option<(Vec<u8>, Zeroizing<Vec<u8>>)> {
+pub fn user_and_password(base64_text: &[u8]) -> Option<(Vec<u8>, Zeroizing<Vec<u8>>)> {
     use base64::Engine;
     let pair = Zeroizing::new(base64::engine::general_purpose::STANDARD.decode(base64_text).ok()?);
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some((pair[..colon].to_vec(), Zeroizing::new(pair[colon + 1..].to_vec())))
+}
+
+/// The one `Basic` credential of `Authorization`, in base64.
+pub fn pair_of(headers: &http::HeaderMap) -> Option<&[u8]> {
+    match presented::authorization(headers, false) {
+        Authorization::Basic(pair) => Some(pair),
+        _ => None,
+    }
 }
 
 struct Job {

@@ -30,6 +30,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether a proof with this digest was good on this connection, and was the last one.
+    pub fn has_proven(&self, digest: &[u8; 32]) -> bool {
+        self.proven.get() == Some(*digest)
+    }
+
+    /// A proof was good.
+    pub fn prove(&self, digest: [u8; 32]) {
+        self.proven.set(Some(digest));
+    }
+
     /// From what the handshake and the socket say.
     pub fn new(chain: Option<Box<[CertificateDer<'static>]>>, unix: Option<UnixPeer>) -> Self {
         Self { chain, unix, ..Self::default() }

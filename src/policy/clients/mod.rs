@@ -35,6 +35,7 @@ pub use gate::{Asked, Desk, Gate};
 pub use judge::{Denied, Judged};
 pub use keep::keep;
 pub use shared::{ClientError, Clients};
+pub use throttle::{Counted, Throttle};
 
 /// One entry of `clients:`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub struct ClientError {
 #[derive(Debug)]
 pub struct Clients {
     pub(super) entries: Vec<Entry>,
-    pub(super) throttle: Throttle,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) verifiers: Verifiers,
     /// What proofs are remembered under is keyed with this.
     pub(super) digest_key: aws_lc_rs::hmac::Key,
@@ -70,10 +70,15 @@ impl Clients {
         let digest_key = aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random);
         Ok(Arc::new(Self {
             entries: configs.iter().map(&mut entry).collect::<Result<_, _>>()?,
-            throttle: Throttle::new(),
+            throttle: Arc::default(),
             verifiers: Verifiers::default(),
             digest_key: digest_key.expect("the system has random numbers"),
         }))
+    }
+
+    /// Failed attempts, of clients and of whoever else shows a password.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 
     /// The names, in the order of the configuration.

@@ -28,7 +28,7 @@ const TICKS: u64 = 8;
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     /// 24 bits of the key's hash, 8 of failures, 32 of the time of the last one.
     places: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -36,7 +36,7 @@ pub(super) struct Throttle {
 
 /// How an attempt stands that was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
+pub enum Counted {
     /// It is one of the free ones.
     Free,
     /// The first that is followed by a wait.
@@ -74,13 +74,15 @@ impl Entry {
     }
 }
 
-impl Throttle {
-    pub(super) fn new() -> Self {
+impl Default for Throttle {
+    fn default() -> Self {
         Self { places: (0..SETS * WAYS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
     }
+}
 
+impl Throttle {
     /// Whether an attempt must wait, and how long. Counts nothing.
-    pub(super) fn wait(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) -> Option<Duration> {
+    pub fn wait(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) -> Option<Duration> {
         let now = ticks(now);
         let one = self.find(self.key(address, Some(name)), now).and_then(|(_, entry)| entry.wait(FREE, now));
         let all = self.find(self.key(address, None), now);
@@ -88,7 +90,7 @@ impl Throttle {
     }
 
     /// Counts an attempt as failed until it is known to be good: parallel guesses are not free.
-    pub(super) fn count(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) -> Counted {
+    pub fn count(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) -> Counted {
         let now = ticks(now);
         self.add(self.key(address, None), now);
         match self.add(self.key(address, Some(name)), now) {
@@ -99,7 +101,7 @@ impl Throttle {
     }
 
     /// The attempt was good.
-    pub(super) fn clear(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) {
+    pub fn clear(&self, address: Option<IpAddr>, name: &[u8], now: BootTime) {
         let now = ticks(now);
         if let Some((place, _)) = self.find(self.key(address, Some(name)), now) {
             place.store(0, Relaxed);
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn who_guesses_waits_longer_each_time() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         let address = ip("192.0.2.1");
         let mut tried = Vec::new();
         for second in 0..400 {
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_neighbours_of_a_guesser_are_let_in() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
         for _ in 0..20 {
             throttle.count(one, b"batch", at(0));
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn many_names_from_one_address_have_one_allowance() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         let address = ip("2001:db8::1");
         for name in 0..101_u32 {
             throttle.count(address, &name.to_be_bytes(), at(0));
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_leaves_the_table_as_large_as_it_was() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         for address in 0..200_000_u32 {
             throttle.count(Some(std::net::Ipv4Addr::from(address).into()), b"batch", at(0));
         }
