@@ -193,7 +193,7 @@ def versions():
         "bearward": first(os.environ.get("BEARWARD", "target/dist/bearward"), "--version"),
         "nginx": first("nginx", "-v").removeprefix("nginx version: "),
         "haproxy": first("haproxy", "-v").split(" - ")[0],
-        "envoy": "Envoy " + first(os.environ.get("ENVOY") or "envoy", "--version").split("version:")[-1].strip(),
+        "envoy": "Envoy " + first(os.environ.get("ENVOY") or "envoy", "--version").split("/")[-4:][0],
         "wrk": " ".join(first("wrk", "-v").split()[:2]),
         "h2load": first("h2load", "--version"),
         "rustc": first("rustc", "--version"),
