@@ -7,7 +7,7 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["telemetry"]),
     ("listener", &["intercept", "rules", "egress_network", "dry_run"]),
-    ("credential", &["inject", "dpop", "revoke_on_removal"]),
+    ("credential", &["dpop", "revoke_on_removal"]),
     ("log", &["access", "audit"]),
 ];
 
@@ -15,7 +15,6 @@ const KEYS: &[(&str, &[&str])] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("listener kind", &["egress"]),
     ("grant", &["authorization_code", "device_code"]),
-    ("client authentication method", &["tls_client_auth", "self_signed_tls_client_auth"]),
     ("store kind", &["etcd", "kubernetes", "redis"]),
 ];
 

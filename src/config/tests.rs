@@ -190,6 +190,24 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check("grant: refresh_token", "grant: password", &["say `grant: refresh_token`"]);
     check("grant: refresh_token", "grant: token_exchange", &["needs `subject_token`"]);
     check("grant: refresh_token", "grant: custom", &["needs `custom`"]);
+    for (inject, words) in [
+        ("{header: Host}", "no token is put into `host`"),
+        ("{header: Cookie}", "write `cookie: NAME`"),
+        ("{header: X-Key, value: fixed}", "the token has no place in this value"),
+        ("{header: X-Key, scheme: A, value: \"{token}\"}", "both say what stands before the token"),
+        ("{header: X-Key, cookie: SID}", "write a list"),
+        ("{query: key}", "allow_query: true"),
+        ("{cookie: \"a b\"}", "no name of a cookie"),
+        ("{cookie: a, scheme: A}", "use `value`"),
+        ("{allow_query: true}", "this names no place"),
+        ("[{header: X-Key}, {header: x-key}]", "into the same place twice"),
+        ("[]", "no request would carry the token"),
+    ] {
+        check(seed, &format!("inject: {inject}"), &[words]);
+    }
+    check(seed, "certificate_bound: true", &["no client certificate that tokens could be bound to"]);
+    check(secret, "auth: tls_client_auth", &["needs `certificate` and `key`"]);
+    check(secret, "auth: tls_client_auth, secret: {value: x}", &["two ways to authenticate"]);
     let custom = |inner: &str| format!("grant: custom\n    custom: {{{inner}}}");
     let url = "url: \"https://id.example.com/s\"";
     for (inner, words) in [

@@ -221,7 +221,8 @@ impl Task {
         record: &Record,
     ) -> bool {
         let life = TokenLife { expires, terms: self.terms(lifetime, record), jitter: Jitter::draw() };
-        match Token::try_new(access, life.hard(), generation, expires_at) {
+        let life_of_it = (life.hard(), generation, expires_at);
+        match Token::injected(access, &self.config.injection, &record.headers, life_of_it) {
             Ok(token) => {
                 self.old_token_until = self.held.as_ref().map(|old| old.token.hard_stop);
                 self.rejected_before = *self.rejections.borrow();

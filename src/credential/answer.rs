@@ -91,6 +91,7 @@ impl Task {
         let held = self.held.as_ref().map_or(0, |held| held.token.generation);
         record.generation = record.generation.max(held) + 1;
         record.access_token = Some(response.access_token.clone());
+        record.headers.clone_from(&response.headers);
         record.obtained_at = Some(sent.wall);
         record.expires_at = Some(sent.wall.plus(lifetime));
         record.refresh_in = response.refresh_in.map(|told| told.as_secs());

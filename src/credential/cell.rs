@@ -11,6 +11,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::State;
+use super::injection::{self, Extras, Injection};
 use crate::clock::{BootTime, UnixTime};
 use crate::names::Name;
 use crate::secret::Secret;
@@ -19,6 +20,8 @@ use crate::secret::Secret;
 #[derive(Debug, Clone)]
 pub struct Token {
     header: HeaderValue,
+    /// What is sent beside `Authorization`, or instead; for a plain bearer there is nothing.
+    extras: Option<Box<Extras>>,
     /// After this it is never sent.
     pub hard_stop: BootTime,
     /// Which access token of this credential this is.
@@ -40,24 +43,32 @@ impl Token {
         generation: u64,
         expires_at: UnixTime,
     ) -> Result<Self, UnfitToken> {
+        let (injection, nothing) = (Injection::default(), &[]);
+        Self::injected(access_token, &injection, nothing, (hard_stop, generation, expires_at))
+    }
+
+    /// The same for any place of a request. `came_with_it`: header fields that the token's answer asks for. `life`:
+    /// hard stop, generation, and when the provider says that it dies.
+    pub fn injected(
+        access_token: &Secret,
+        injection: &Injection,
+        came_with_it: &[(String, Secret)],
+        (hard_stop, generation, expires_at): (BootTime, u64, UnixTime),
+    ) -> Result<Self, UnfitToken> {
         let text = access_token.expose();
         if text.is_empty() || !text.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
             return Err(UnfitToken);
         }
-        let mut bytes = zeroize::Zeroizing::new(String::with_capacity(7 + text.len()));
-        bytes.push_str("Bearer ");
-        bytes.push_str(text);
-        let mut header = HeaderValue::from_str(&bytes).map_err(|_| UnfitToken)?;
-        header.set_sensitive(true);
-        Ok(Self { header, hard_stop, generation, expires_at })
+        let authorization = injection.authorization.as_deref().unwrap_or(injection::TOKEN);
+        let header = injection::sensitive(&injection::filled(authorization, text))?;
+        let extras = Extras::of(injection, text, came_with_it)?;
+        Ok(Self { header, extras, hard_stop, generation, expires_at })
     }
 
     /// A copy that shares no memory with this one.
     fn deep_copy(&self) -> Self {
-        let mut header =
-            HeaderValue::from_bytes(self.header.as_bytes()).expect("it was a header value already");
-        header.set_sensitive(true);
-        Self { header, ..*self }
+        let extras = self.extras.as_ref().map(|extras| Box::new(extras.deep_copy()));
+        Self { header: injection::own(&self.header), extras, ..*self }
     }
 }
 
@@ -196,6 +207,11 @@ impl TokenReader {
         if let Some((_, token)) = &self.own {
             self.cell.reject(token.generation);
         }
+    }
+
+    /// What the token that [`TokenReader::authorize`] gave last asks for beside `Authorization`.
+    pub fn extras(&self) -> Option<&Extras> {
+        self.own.as_ref().and_then(|(_, token)| token.extras.as_deref())
     }
 
     /// The cell, for `reject`, `name` and waiting.

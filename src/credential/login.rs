@@ -75,6 +75,7 @@ impl<'a> Installation<'a> {
             record.refresh_token.clone_from(&response.refresh_token);
             record.refresh_expires_at = told.map(|told| now.plus(told));
             record.access_token = Some(response.access_token.clone());
+            record.headers.clone_from(&response.headers);
             record.obtained_at = Some(now);
             record.expires_at = Some(now.plus(lifetime));
             record.refresh_in = response.refresh_in.map(|told| told.as_secs());
@@ -142,6 +143,7 @@ impl<'a> Installation<'a> {
 
 fn drop_access_token(record: &mut Record) {
     record.access_token = None;
+    record.headers = Vec::new();
     record.expires_at = None;
     record.obtained_at = None;
     record.refresh_in = None;

@@ -10,6 +10,7 @@ mod asking;
 mod attempt;
 pub mod binding;
 pub mod cell;
+pub mod injection;
 pub mod login;
 pub mod refresher;
 mod saving;
@@ -28,6 +29,7 @@ use crate::oauth::OAuthConfig;
 use crate::origin::Origin;
 pub use binding::{BindingError, BoundCredential};
 pub use cell::{Published, Token, TokenCell, TokenReader, Unavailable};
+pub use injection::{Extras, Injection};
 pub use refresher::Credential;
 pub use seed::{identity, request_digest};
 pub use snapshot::{Counts, DURATION_BOUNDS, ForcedRefresh, LastError, Snapshot};
@@ -43,6 +45,8 @@ pub struct CredentialConfig {
     pub oauth: OAuthConfig,
     /// `allowed_upstreams`, or the origins of the routes that name it.
     pub allowed_upstreams: Vec<Origin>,
+    /// `inject`: where in a request the token stands.
+    pub injection: Injection,
     /// `required`: `/readyz` is red without a usable token.
     pub required: bool,
     /// `rotation.mode`.

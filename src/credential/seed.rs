@@ -117,6 +117,7 @@ pub(super) fn reconcile(stored: Option<Record>, wanted: &Wanted, seed: Option<&S
 
 fn drop_access_token(record: &mut Record) {
     record.access_token = None;
+    record.headers = Vec::new();
     record.expires_at = None;
     record.obtained_at = None;
     record.refresh_in = None;

@@ -126,8 +126,9 @@ impl Task {
         }
         let (now, wall) = (self.clock.boot(), self.clock.wall());
         let generation = self.facts.generation + 1;
-        let token = Token::try_new(&secret, now.plus(LIFE), generation, wall.plus(LIFE))
-            .map_err(|error| error.to_string())?;
+        let life = (now.plus(LIFE), generation, wall.plus(LIFE));
+        let token =
+            Token::injected(&secret, &self.config.injection, &[], life).map_err(|error| error.to_string())?;
         tracing::info!(
             credential = %self.config.name,
             generation,

@@ -140,6 +140,21 @@ impl Fields {
         }
     }
 
+    /// Takes the texts and numbers of an object out, by their names.
+    pub(super) fn take_texts(&mut self, name: &str) -> Vec<(String, Secret)> {
+        let Some(Value::Object(map)) = self.0.get_mut(name) else { return Vec::new() };
+        map.iter_mut()
+            .filter_map(|(name, value)| {
+                let text = match value {
+                    Value::String(text) => std::mem::take(text),
+                    Value::Number(number) => number.to_string(),
+                    _ => return None,
+                };
+                Some((name.clone(), Secret::new(text)))
+            })
+            .collect()
+    }
+
     /// Whether there is anything at this place.
     pub(super) fn has(&self, pointer: &str) -> bool {
         let mut rest = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));

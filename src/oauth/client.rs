@@ -14,7 +14,7 @@ use super::error::{Judge, Stake};
 use super::http::{Exchange, HttpSettings, shown};
 use super::jws::KeyCache;
 use super::metadata::{Ask, Discovery, Metadata, check_endpoint};
-use super::scrub::Scrubber;
+use super::scrub::{Former, Scrubber};
 use super::{
     ClientAuth, ClientIdParam, CustomResponse, EndpointSource, Failure, FailureClass, Grant, OAuthConfig,
     SetupError, TokenRequest, TokenResponse, client_auth, form, grant, token,
@@ -29,6 +29,7 @@ pub struct OAuthClient {
     discovery: Discovery,
     client_key: KeyCache,
     user_key: KeyCache,
+    former: Former,
 }
 
 /// Everything that is needed to send, and to judge what comes back.
@@ -55,6 +56,7 @@ impl OAuthClient {
             discovery: Discovery::default(),
             client_key: KeyCache::default(),
             user_key: KeyCache::default(),
+            former: Former::default(),
             config,
         };
         if !matches!(client.config.grant, Grant::Static { .. }) {
@@ -100,6 +102,14 @@ impl OAuthClient {
             return Err(SetupError::Http(
                 "tls.server_name is for one server: configure `token_endpoint` instead of `issuer`".into(),
             ));
+        }
+        if matches!(config.client_auth, ClientAuth::MutualTls { .. })
+            && (self.http.tls.identity.is_none() || url.scheme() != "https")
+        {
+            return Err(SetupError::Http(format!(
+                "client.auth `{}` needs a client certificate and an https endpoint to show it to",
+                config.client_auth.as_str()
+            )));
         }
         client_auth::check(&config.client_auth, &self.client_key)?;
         config.grant.check(&self.user_key)?;
@@ -175,8 +185,9 @@ impl OAuthClient {
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         if let Some((custom, refresh_token)) = config.grant.custom_request(request) {
             let made = grant::custom::make(config, custom, &self.client_key, refresh_token, now);
-            let grant::custom::Made { exchange, scrubber, endpoint } =
+            let grant::custom::Made { exchange, mut scrubber, lasting, endpoint } =
                 made.await.map_err(|error| unprepared(&error))?;
+            self.former.join(&lasting, &mut scrubber);
             let response = Some(custom.response.clone());
             return Ok(Prepared { client, exchange, scrubber, endpoint, response });
         }
@@ -184,7 +195,7 @@ impl OAuthClient {
             EndpointSource::Url(url) => (url.clone(), None),
             EndpointSource::Issuer(issuer) => {
                 let ask = Ask { http: &self.http, client: &client, preset: config.preset, deadline };
-                let found = self.discovery.metadata(&ask, issuer, now).await?;
+                let found = self.discovery.metadata(&ask, issuer, now).await?.reached_by(&self.http.tls);
                 (found.token_endpoint, Some(found.issuer))
             }
             EndpointSource::None => unreachable_endpoint()?,
@@ -213,7 +224,8 @@ impl OAuthClient {
         client_auth::apply(&config.client_auth, &self.client_key, &facts, &mut draft)
             .await
             .map_err(|error| unprepared(&error))?;
-        let Draft { form, authorization, scrubber } = draft;
+        let Draft { form, authorization, mut scrubber, lasting } = draft;
+        self.former.join(&lasting, &mut scrubber);
         let endpoint = shown(&url);
         let exchange = Exchange::post(url, form.encode(), authorization);
         Ok(Prepared { client, exchange, scrubber, endpoint, response: None })
@@ -227,7 +239,7 @@ impl OAuthClient {
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         let deadline = Instant::now() + self.config.request_timeout;
         let ask = Ask { http: &self.http, client: &client, preset: self.config.preset, deadline };
-        self.discovery.metadata(&ask, issuer, now).await
+        Ok(self.discovery.metadata(&ask, issuer, now).await?.reached_by(&self.http.tls))
     }
 
     /// Sends one authenticated form to another endpoint of the provider. An answer that is no success is a failure.
@@ -247,7 +259,8 @@ impl OAuthClient {
         client_auth::apply(&self.config.client_auth, &self.client_key, &facts, &mut draft)
             .await
             .map_err(|error| unprepared(&error))?;
-        let Draft { form, authorization, scrubber } = draft;
+        let Draft { form, authorization, mut scrubber, lasting } = draft;
+        self.former.join(&lasting, &mut scrubber);
         let shown = shown(endpoint);
         let exchange = Exchange::post(endpoint.clone(), form.encode(), authorization);
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;

@@ -28,9 +28,17 @@ pub(super) struct Draft {
     pub(super) authorization: Option<HeaderValue>,
     /// Every secret in either.
     pub(super) scrubber: Scrubber,
+    /// Those of them that are sent again and again: a provider may echo one of them after it was replaced.
+    pub(super) lasting: Vec<Secret>,
 }
 
 impl Draft {
+    /// Notes a secret that outlives the request.
+    pub(super) fn add_lasting(&mut self, secret: &Secret) {
+        self.scrubber.add(secret.expose());
+        self.lasting.push(secret.clone());
+    }
+
     /// Sets a parameter whose value is a secret.
     pub(super) fn set_secret(&mut self, name: &'static str, value: &Secret) {
         self.scrubber.add(value.expose());

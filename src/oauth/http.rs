@@ -274,6 +274,8 @@ fn refuses_certificate(alert: rustls::AlertDescription) -> bool {
             | A::CertificateUnknown
             | A::UnknownCA
             | A::AccessDenied
+            // RFC 8446 6.2: of the handshake alone; a certificate whose signature does not verify.
+            | A::DecryptError
     )
 }
 

@@ -3,6 +3,7 @@
 //! Owns: what is believed of a discovered document: only one that names the configured issuer (or the preset's one
 //! alias). What was found is kept for a day, and looked up again after a failure; if that fails the old one serves on.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::http::{Exchange, HttpSettings, shown};
 use super::preset::Preset;
 use crate::clock::UnixTime;
 use crate::origin::Origin;
+use crate::tls::TlsClientConfig;
 
 /// How long a document is believed.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +37,32 @@ pub struct Metadata {
     pub revocation_endpoint: Option<Url>,
     /// Whether authorization responses name the issuer (RFC 9207 3).
     pub names_issuer: bool,
+    /// Where a client with a certificate finds the same (RFC 8705 5).
+    pub aliases: Aliases,
+}
+
+/// `mtls_endpoint_aliases`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aliases {
+    /// For `token_endpoint`.
+    pub token: Option<Url>,
+    /// For `device_authorization_endpoint`.
+    pub device: Option<Url>,
+    /// For `revocation_endpoint`.
+    pub revocation: Option<Url>,
+}
+
+impl Metadata {
+    /// The endpoints as a client with these settings must reach them: one that shows a certificate by their aliases.
+    pub(super) fn reached_by(mut self, tls: &TlsClientConfig) -> Self {
+        if tls.identity.is_some() {
+            let aliases = std::mem::take(&mut self.aliases);
+            self.token_endpoint = aliases.token.unwrap_or(self.token_endpoint);
+            self.device_authorization_endpoint = aliases.device.or(self.device_authorization_endpoint);
+            self.revocation_endpoint = aliases.revocation.or(self.revocation_endpoint);
+        }
+        self
+    }
 }
 
 /// How a document is asked for.
@@ -161,6 +189,8 @@ struct Document {
     device_authorization_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     #[serde(default)]
+    mtls_endpoint_aliases: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
 
@@ -191,12 +221,18 @@ fn read(mut answer: Answer, issuer: &Url, preset: &Preset) -> Result<Metadata, R
     let usable = |text: Option<String>| {
         text.and_then(|text| Url::parse(&text).ok()).filter(|url| check_endpoint(url).is_ok())
     };
+    let alias = |name: &str| document.mtls_endpoint_aliases.get(name)?.as_str().map(str::to_owned);
     Ok(Metadata {
-        issuer: document.issuer,
+        issuer: document.issuer.clone(),
         token_endpoint,
         authorization_endpoint: usable(document.authorization_endpoint),
         device_authorization_endpoint: usable(document.device_authorization_endpoint),
         revocation_endpoint: usable(document.revocation_endpoint),
+        aliases: Aliases {
+            token: usable(alias("token_endpoint")),
+            device: usable(alias("device_authorization_endpoint")),
+            revocation: usable(alias("revocation_endpoint")),
+        },
         names_issuer: document.authorization_response_iss_parameter_supported,
     })
 }

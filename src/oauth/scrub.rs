@@ -102,6 +102,27 @@ fn without_token_like_runs(text: &str) -> String {
     kept
 }
 
+/// How many secrets of earlier requests are kept.
+const MAX_FORMER: usize = 8;
+
+/// Client secrets and passwords that were sent before: a provider that compares may name one that was replaced.
+#[derive(Debug, Default)]
+pub(super) struct Former(std::sync::Mutex<std::collections::VecDeque<Secret>>);
+
+impl Former {
+    /// Adds what was sent before to a scrubber, and notes what is about to be sent.
+    pub(super) fn join(&self, sending: &[Secret], scrubber: &mut Scrubber) {
+        let mut former = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for secret in sending {
+            if !former.contains(secret) {
+                former.truncate(MAX_FORMER - 1);
+                former.push_front(secret.clone());
+            }
+        }
+        former.iter().for_each(|secret| scrubber.add(secret.expose()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,8 @@ pub struct TokenResponse {
     pub refresh_in: Option<Duration>,
     /// `scope`, where the answer names one.
     pub scope: Option<String>,
+    /// Header fields that requests with the token must carry (`custom.response.headers`).
+    pub headers: Vec<(String, Secret)>,
     /// The `Date` of the answer, for the skew.
     pub date: Option<UnixTime>,
 }
@@ -127,6 +129,7 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         .find_map(|name| fields.number(name).and_then(lifetime)),
         refresh_in: fields.number("refresh_in").and_then(lifetime),
         scope: fields.words("scope"),
+        headers: judge.response.map(|_| fields.take_texts("headers")).unwrap_or_default(),
         date: answer.date(),
     })
 }

@@ -21,6 +21,7 @@ use super::bound;
 use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
+use super::inject;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
@@ -184,8 +185,8 @@ where
     if let Some(spare) = &mut spare {
         (spare.target, spare.asked, spare.bearer) = (target, asked.as_deref(), injected.clone());
     }
-    if let Some(bearer) = injected {
-        head.headers.insert(header::AUTHORIZATION, bearer);
+    if let (Some(bearer), Some(token)) = (injected, &route.token) {
+        inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
     }
     if route.token.is_none() && bound::authenticates(&head.headers) {
         client.binding.begin();
@@ -250,7 +251,11 @@ async fn once_more(
     unauthorized::room(route).await;
     route.counters.replayed.increment();
     let mut request = spare.request(body);
-    request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    if let Some(token) = &route.token {
+        let (mut head, body) = request.into_parts();
+        inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
+        request = Request::from_parts(head, body);
+    }
     let answer = exchange(route, client, request, None, None).await?;
     if answer.response.status() == StatusCode::UNAUTHORIZED {
         route.counters.unauthorized.increment();

@@ -23,6 +23,7 @@ mod forward;
 pub mod fuzzing;
 mod handle;
 mod headers;
+mod inject;
 mod pick;
 mod request_id;
 mod site;

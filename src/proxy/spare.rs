@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use super::asked::Asked;
 use super::handle::{CHUNKED, edit};
 use super::headers::Seen;
+use super::inject;
 use super::{Client, Identity, RequestBody, Route};
 
 /// A request that can be sent again.
@@ -84,8 +85,10 @@ impl<'r> Spare<'r> {
         if let Some(asked) = self.asked {
             asked.set(headers);
         }
-        if let Some(bearer) = &self.bearer {
-            headers.insert(header::AUTHORIZATION, bearer.clone());
+        if let (Some(bearer), Some(token)) = (&self.bearer, &self.edits.route.token) {
+            // It went well the first time, with the same fields.
+            let injected = inject::inject(token, bearer.clone(), headers, &mut head.uri);
+            debug_assert!(injected.is_ok(), "{injected:?}");
         }
         match length {
             Some(length) if self.chunked => {

@@ -40,6 +40,7 @@ pub(crate) fn full_record() -> Record {
     record.refresh_token = Some(Secret::from("refresh-\"quoted\"-ü"));
     record.refresh_expires_at = Some(UnixTime::from_millis(1_800_000_604_800));
     record.access_token = Some(Secret::from("access-token-in-the-clear"));
+    record.headers = vec![("x-tenant".into(), Secret::from("access-token-header"))];
     record.expires_at = Some(UnixTime::from_millis(1_800_000_003_600));
     record.obtained_at = Some(UnixTime::from_millis(1_800_000_000_001));
     record.refresh_in = Some(1800);

@@ -33,6 +33,9 @@ pub struct Record {
     /// The access token.
     #[serde(with = "secret_text", default, skip_serializing_if = "Option::is_none")]
     pub access_token: Option<Secret>,
+    /// Header fields that go with the access token, as its answer asked.
+    #[serde(with = "secret_pairs", default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Secret)>,
     /// When the access token dies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixTime>,
@@ -127,6 +130,7 @@ impl Record {
             refresh_token: None,
             refresh_expires_at: None,
             access_token: None,
+            headers: Vec::new(),
             expires_at: None,
             obtained_at: None,
             refresh_in: None,
@@ -238,6 +242,21 @@ mod secret_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
         Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
+}
+
+mod secret_pairs {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub(super) fn serialize<S: Serializer>(pairs: &[(String, Secret)], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(pairs.iter().map(|(name, value)| (name, value.expose())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Secret)>, D::Error> {
+        let pairs = Vec::<(String, String)>::deserialize(from)?;
+        Ok(pairs.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
 }
 

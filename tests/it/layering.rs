@@ -36,6 +36,7 @@ const LEVELS: &[(&str, u8)] = &[
 const READ_HALF: &[&str] = &[
     "BoundCredential",
     "BoundUsers",
+    "Extras",
     "State",
     "Token",
     "TokenCell",

@@ -165,6 +165,7 @@ fn vendor(idp: &Idp, refreshes: bool) -> Custom {
             access_token: "/data/accessToken".into(),
             expires_in: "/data/expiresIn".into(),
             refresh_token: Some("/data/refreshToken".into()),
+            headers: Some("/data/requestHeaders".into()),
         },
         client_secret: Some(SecretSource::Value(DEFAULT_SECRET.into())),
         username: None,

@@ -16,6 +16,7 @@ mod h2_rig;
 mod h2_upstream;
 mod harness;
 mod idp;
+mod injection;
 mod layering;
 mod leaks;
 mod lifecycle;

@@ -58,6 +58,8 @@ pub(in crate::config) enum AuthName {
     Post,
     SecretJwt,
     PrivateKeyJwt,
+    TlsClient,
+    SelfSignedTlsClient,
     None,
 }
 
@@ -66,6 +68,8 @@ choice! { AuthName = "client authentication method" {
     Self::Post => "client_secret_post",
     Self::SecretJwt => "client_secret_jwt",
     Self::PrivateKeyJwt => "private_key_jwt",
+    Self::TlsClient => "tls_client_auth",
+    Self::SelfSignedTlsClient => "self_signed_tls_client_auth",
     Self::None => "none",
 } }
 
@@ -136,6 +140,8 @@ block! {
         optional requested_token_type: NonEmpty;
         /// The request of `grant: custom` and where its answer has the token.
         optional custom: CustomBlock;
+        /// Where in a request the token stands: `Authorization: Bearer` (or the preset's scheme) unless given; a list for several places.
+        optional inject: OneOrMany<InjectBlock>;
         /// The scope of the first request.
         optional scope: NonEmpty;
         /// The `audience` parameter of the first request.
@@ -152,6 +158,8 @@ block! {
         optional lifetime: Lifetime;
         /// Whom to trust at the token endpoint, and a client certificate.
         optional tls: Tls;
+        /// Whether access tokens are bound to the client certificate (RFC 8705): it is then shown to the upstreams too. Unless given, `true` with `tls_client_auth` and `self_signed_tls_client_auth`.
+        optional certificate_bound: bool;
         /// The HTTP proxy on the way to the token endpoint; the global one unless given.
         optional outbound_proxy: ProxyUrl;
         /// What `bearward login` and `bearward revoke` need and discovery does not tell.
@@ -186,6 +194,26 @@ block! {
         optional expires_in: Pointer;
         /// A refresh token; without this none is taken.
         optional refresh_token: Pointer;
+        /// An object of header fields that every request with the token must carry; they are injected beside it.
+        optional headers: Pointer;
+    }
+}
+
+block! {
+    /// One place of a request where the token stands. What a client sends there is removed.
+    struct InjectBlock = "inject" {
+        /// A header field.
+        optional header: http::HeaderName;
+        /// The scheme before the token in a header field.
+        optional scheme: NonEmpty;
+        /// A cookie.
+        optional cookie: NonEmpty;
+        /// A query parameter; needs `allow_query: true`.
+        optional query: NonEmpty;
+        /// What stands there; `{token}` is the token, and all there is unless given.
+        optional value: NonEmpty;
+        /// Accepts that the token is in URLs, which servers write into their logs.
+        default("false") allow_query: bool;
     }
 }
 
@@ -212,7 +240,7 @@ block! {
     struct Client = "client" {
         /// The client identifier.
         required id: NonEmpty;
-        /// `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`. Without it, `client_secret_basic` (or what the preset says) where there is a secret and `private_key_jwt` where there is a key or an assertion.
+        /// `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt`, `tls_client_auth`, `self_signed_tls_client_auth` or `none`. Without it, `client_secret_basic` (or what the preset says) where there is a secret and `private_key_jwt` where there is a key or an assertion.
         optional auth: AuthName;
         /// The client secret.
         optional secret: SecretSource;
@@ -220,13 +248,13 @@ block! {
         optional basic_encoding: BasicEncoding;
         /// How assertions name the client: `plain`, `omit` or `base64_pair`, which puts the secret in the request's body.
         optional client_id_param: ClientIdParam;
-        /// The PEM private key that signs assertions.
+        /// The PEM private key that signs assertions; with `tls_client_auth` that of `certificate`.
         optional key: SecretSource;
         /// The algorithm of `key`; the preset's unless given, which is `RS256` for most.
         optional alg: Algorithm;
         /// The `kid` of the assertion's header.
         optional kid: NonEmpty;
-        /// The PEM certificate that `x5t` is computed from.
+        /// The PEM certificate that `x5t` is computed from; with `tls_client_auth` the chain that is shown to the provider.
         optional certificate: FileRef;
         /// The thumbprint of `certificate` in the assertion's header: `sha1` (`x5t`) or `sha256` (`x5t#S256`), or both in a list; the preset's unless given.
         optional x5t: OneOrMany<Thumbprint>;

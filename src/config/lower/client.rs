@@ -12,10 +12,7 @@ use crate::config::values::{NonEmpty, Positive};
 use crate::names::Name;
 use crate::oauth::client_auth::AssertionClaims;
 use crate::oauth::preset::{self, Preset, SecretAuth, Thumbprint};
-use crate::oauth::{
-    Algorithm, Assertion, ClientAuth, ClientIdParam, EndpointSource, Grant, KeyId, OAuthClient, OAuthConfig,
-    SetupError, SigningKey, UserAssertion,
-};
+use crate::oauth::{Algorithm, Assertion, ClientAuth, ClientIdParam, KeyId, SigningKey, UserAssertion};
 use crate::secret::SecretSource;
 
 /// How long an assertion is valid unless told.
@@ -127,6 +124,7 @@ fn used_keys(method: AuthName, pair: bool) -> &'static [&'static str] {
             "assertion_claims",
             "assertion",
         ],
+        AuthName::TlsClient | AuthName::SelfSignedTlsClient => &["key", "certificate"],
         AuthName::None => &[],
     }
 }
@@ -137,6 +135,8 @@ fn method_name(method: AuthName) -> &'static str {
         AuthName::Post => "client_secret_post",
         AuthName::SecretJwt => "client_secret_jwt",
         AuthName::PrivateKeyJwt => "private_key_jwt",
+        AuthName::TlsClient => "tls_client_auth",
+        AuthName::SelfSignedTlsClient => "self_signed_tls_client_auth",
         AuthName::None => "none",
     }
 }
@@ -196,6 +196,8 @@ fn auth(
     let secret = if needs_secret { Some(self::secret(&method, block, place, cx)?) } else { None };
     match method.value {
         AuthName::None => Some(ClientAuth::None),
+        AuthName::TlsClient => Some(ClientAuth::MutualTls { self_signed: false }),
+        AuthName::SelfSignedTlsClient => Some(ClientAuth::MutualTls { self_signed: true }),
         AuthName::Basic => Some(ClientAuth::Basic {
             secret: secret?,
             encoding: block.basic_encoding.as_ref().map_or(preset.basic_encoding, |encoding| encoding.value),
@@ -363,35 +365,4 @@ pub(super) fn user_assertion(
             claims: claims(block.audience.as_ref(), block.lifetime.as_ref(), block.claims.as_ref()),
         },
     })
-}
-
-/// Keys and certificates fit together; asked of the module that will use them.
-pub(super) fn check_keys(config: &OAuthConfig, block: &Credential, key: Span, cx: &mut Cx<'_>) {
-    let client_only = OAuthConfig { grant: Grant::ClientCredentials, ..config.clone() };
-    let tried = match (&config.grant, &config.endpoint) {
-        (Grant::Static { .. }, _) => return,
-        (Grant::Custom(_), _) => OAuthClient::try_new(config.clone()).map_err(|error| (error, false)),
-        (_, EndpointSource::None) => return,
-        (Grant::JwtBearer(_), _) => OAuthClient::try_new(client_only)
-            .map_err(|error| (error, false))
-            .and_then(|_| OAuthClient::try_new(config.clone()).map_err(|error| (error, true))),
-        _ => OAuthClient::try_new(config.clone()).map_err(|error| (error, false)),
-    };
-    let Err((error, is_user)) = tried else { return };
-    let client = block.client.as_ref();
-    let client_key = client.and_then(|client| client.value.key.as_ref());
-    let user = block.user_assertion.as_ref();
-    let user_key = user.and_then(|user| user.value.key.as_ref());
-    let place = match (&error, is_user) {
-        (SetupError::Key(_), true) => user_key.or(client_key).map(|key| key.span),
-        (SetupError::Key(_), false) => client_key.map(|key| key.span),
-        (SetupError::Tls(_), true) => user_key.or(client_key).map(|key| key.span),
-        (SetupError::Tls(_), false) => {
-            block.tls.as_ref().map(|tls| tls.span).or(client_key.map(|key| key.span))
-        }
-        (_, true) => user.map(|user| user.span),
-        (SetupError::Http(_), false) if block.custom.is_some() => block.custom.as_ref().map(|at| at.span),
-        (_, false) => client.map(|client| client.span),
-    };
-    cx.error(place.unwrap_or(key), error.to_string());
 }

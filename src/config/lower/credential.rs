@@ -13,7 +13,7 @@ use crate::config::read::{At, Parse};
 use crate::config::source::Span;
 use crate::credential::{CredentialConfig, RotationMode};
 use crate::names::Name;
-use crate::oauth::{ClientAuth, EndpointSource, Grant, OAuthConfig, Preset};
+use crate::oauth::{ClientAuth, EndpointSource, Grant, OAuthClient, OAuthConfig, Preset, SetupError};
 use crate::origin::{Origin, Scheme};
 use crate::tls::TlsClientConfig;
 
@@ -62,8 +62,10 @@ fn credential(
     let lifetime = block.lifetime.as_ref().map(|lifetime| &lifetime.value);
     let preset: &'static Preset = block.preset.as_ref()?.value;
     let oauth = oauth?;
+    let injection = super::inject::injection(block, preset, cx)?;
     Some(CredentialConfig {
         name: name.clone(),
+        injection,
         oauth,
         allowed_upstreams: allowed_upstreams(name, block, uses),
         required: block.required.as_ref()?.value,
@@ -135,6 +137,7 @@ fn oauth(
         Some(tls) => route::tls(tls, cx),
         None => Some(TlsClientConfig::default()),
     };
+    let tls = tls.and_then(|tls| super::certificate::client(block, tls, cx));
     let parameters = parameters(block, cx);
     let login = super::login::login(block, endpoint.as_ref(), cx);
     let (client_id, client_auth) = client?;
@@ -161,7 +164,7 @@ fn oauth(
         request_timeout: REQUEST_TIMEOUT,
     };
     if cx.problems[before..].iter().all(|problem| problem.severity != Severity::Error) {
-        client::check_keys(&config, block, key, cx);
+        check_keys(&config, block, key, cx);
     }
     Some(config)
 }
@@ -265,4 +268,35 @@ fn parameters(block: &Credential, cx: &mut Cx<'_>) -> BTreeMap<String, String> {
         parameters.insert(name.value.clone(), value.value.0.clone());
     }
     parameters
+}
+
+/// Keys and certificates fit together; asked of the module that will use them.
+fn check_keys(config: &OAuthConfig, block: &Credential, key: Span, cx: &mut Cx<'_>) {
+    let client_only = OAuthConfig { grant: Grant::ClientCredentials, ..config.clone() };
+    let tried = match (&config.grant, &config.endpoint) {
+        (Grant::Static { .. }, _) => return,
+        (Grant::Custom(_), _) => OAuthClient::try_new(config.clone()).map_err(|error| (error, false)),
+        (_, EndpointSource::None) => return,
+        (Grant::JwtBearer(_), _) => OAuthClient::try_new(client_only)
+            .map_err(|error| (error, false))
+            .and_then(|_| OAuthClient::try_new(config.clone()).map_err(|error| (error, true))),
+        _ => OAuthClient::try_new(config.clone()).map_err(|error| (error, false)),
+    };
+    let Err((error, is_user)) = tried else { return };
+    let client = block.client.as_ref();
+    let client_key = client.and_then(|client| client.value.key.as_ref());
+    let user = block.user_assertion.as_ref();
+    let user_key = user.and_then(|user| user.value.key.as_ref());
+    let place = match (&error, is_user) {
+        (SetupError::Key(_), true) => user_key.or(client_key).map(|key| key.span),
+        (SetupError::Key(_), false) => client_key.map(|key| key.span),
+        (SetupError::Tls(_), true) => user_key.or(client_key).map(|key| key.span),
+        (SetupError::Tls(_), false) => {
+            block.tls.as_ref().map(|tls| tls.span).or(client_key.map(|key| key.span))
+        }
+        (_, true) => user.map(|user| user.span),
+        (SetupError::Http(_), false) if block.custom.is_some() => block.custom.as_ref().map(|at| at.span),
+        (_, false) => client.map(|client| client.span),
+    };
+    cx.error(place.unwrap_or(key), error.to_string());
 }

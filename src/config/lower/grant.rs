@@ -195,6 +195,7 @@ fn custom(
             access_token: place(response.and_then(|r| r.access_token.as_ref()), "/access_token"),
             expires_in: place(response.and_then(|r| r.expires_in.as_ref()), "/expires_in"),
             refresh_token: response.and_then(|r| r.refresh_token.as_ref()).map(|at| at.value.0.clone()),
+            headers: response.and_then(|r| r.headers.as_ref()).map(|at| at.value.0.clone()),
         },
         client_secret: block
             .client

@@ -3,10 +3,12 @@
 //!
 //! Each part reports all it finds and gives `None` where something it needs was reported.
 
+mod certificate;
 mod client;
 mod clients;
 mod credential;
 mod grant;
+mod inject;
 mod listener;
 mod login;
 mod pick;
@@ -34,13 +36,14 @@ pub(super) use route::RouteUse;
 pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let global_proxy = file.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let mut uses = Vec::new();
-    let listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
+    let mut listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
     let clients = clients::clients(file, global_proxy.as_ref(), cx);
     clients::check_lists(file, cx);
     pick::check(file, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
     pick::check_users(file, &credentials, cx);
     check_uses(file, &uses, cx);
+    certificate::show_upstream(file, &mut listeners, &credentials, &uses, cx);
     let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
     let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());
     let store = store::store(file, &credentials, cx);

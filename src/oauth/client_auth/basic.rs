@@ -24,7 +24,7 @@ pub(super) async fn apply(
         }
     };
     let credentials = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-    draft.scrubber.add(secret.expose());
+    draft.add_lasting(&secret);
     draft.scrubber.add(&credentials);
     let mut value =
         HeaderValue::try_from(format!("Basic {}", *credentials)).expect("base64 is visible ASCII");

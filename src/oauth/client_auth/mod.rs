@@ -5,6 +5,7 @@
 
 mod assertion_file;
 mod basic;
+mod mutual_tls;
 mod none;
 mod post;
 mod private_key_jwt;
@@ -63,6 +64,11 @@ pub enum ClientAuth {
         client_id_param: ClientIdParam,
         /// `client.secret`, needed only by `client_id_param: base64_pair`.
         secret: Option<SecretSource>,
+    },
+    /// `tls_client_auth` or `self_signed_tls_client_auth`: `tls.identity` of the credential.
+    MutualTls {
+        /// Whether the provider knows the certificate itself rather than its issuer.
+        self_signed: bool,
     },
     /// `none`: a public client, named by `client_id` alone.
     None,
@@ -173,6 +179,10 @@ pub(super) async fn apply(
             let named = Named { param: *client_id_param, secret: secret.as_ref() };
             assertion_file::apply(path, named, facts, draft).await
         }
+        ClientAuth::MutualTls { .. } => {
+            mutual_tls::apply(facts, draft);
+            Ok(())
+        }
         ClientAuth::None => {
             none::apply(facts, draft);
             Ok(())
@@ -196,7 +206,7 @@ pub(super) fn check(auth: &ClientAuth, key: &KeyCache) -> Result<(), SetupError>
             (*client_id_param, secret.as_ref())
         }
         ClientAuth::AssertionFile { client_id_param, secret, .. } => (*client_id_param, secret.as_ref()),
-        ClientAuth::None => (ClientIdParam::Omit, None),
+        ClientAuth::MutualTls { .. } | ClientAuth::None => (ClientIdParam::Omit, None),
     };
     match secret {
         Some(SecretSource::Exec(_)) => {}
@@ -224,7 +234,8 @@ pub(super) fn files(auth: &ClientAuth) -> Vec<PathBuf> {
         ClientAuth::AssertionFile { path, secret, .. } => {
             std::iter::once(path.clone()).chain(secret.as_ref().and_then(SecretSource::path)).collect()
         }
-        ClientAuth::None => Vec::new(),
+        // The certificate is the connection's: its files are watched as such.
+        ClientAuth::MutualTls { .. } | ClientAuth::None => Vec::new(),
     }
 }
 
@@ -236,6 +247,8 @@ impl ClientAuth {
             Self::Post { .. } => "client_secret_post",
             Self::SecretJwt { .. } => "client_secret_jwt",
             Self::PrivateKeyJwt { .. } | Self::AssertionFile { .. } => "private_key_jwt",
+            Self::MutualTls { self_signed: false } => "tls_client_auth",
+            Self::MutualTls { self_signed: true } => "self_signed_tls_client_auth",
             Self::None => "none",
         }
     }
@@ -260,7 +273,7 @@ async fn send_assertion(
         ClientIdParam::Omit => {}
         ClientIdParam::Base64Pair => {
             let secret = named.secret.ok_or_else(pair_without_secret)?.read().await?;
-            draft.scrubber.add(secret.expose());
+            draft.add_lasting(&secret);
             draft.set_secret("client_id", &pair(facts.client_id, &secret));
         }
     }

@@ -11,6 +11,7 @@ pub(super) async fn apply(
 ) -> Result<(), SetupError> {
     let secret = secret.read().await?;
     draft.form.set("client_id", facts.client_id);
+    draft.add_lasting(&secret);
     draft.set_secret("client_secret", &secret);
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(super) async fn apply(
     draft: &mut Draft,
 ) -> Result<(), SetupError> {
     let value = secret.read().await?;
-    draft.scrubber.add(value.expose());
+    draft.add_lasting(&value);
     let header = jws::header("HS256", &KeyId::default())?;
     let mint = Mint { issuer: facts.client_id, subject: facts.client_id, claims, facts };
     let assertion = mint.sign(&header, &PrivateKey::of_client_secret(&value))?;

@@ -68,6 +68,8 @@ pub struct CustomResponse {
     pub expires_in: String,
     /// `refresh_token`; without it none is taken.
     pub refresh_token: Option<String>,
+    /// `headers`: an object of header fields that requests with the token must carry.
+    pub headers: Option<String>,
 }
 
 impl CustomResponse {
@@ -77,6 +79,7 @@ impl CustomResponse {
             ("access_token", Some(self.access_token.as_str())),
             ("expires_in", Some(self.expires_in.as_str())),
             ("refresh_token", self.refresh_token.as_deref()),
+            ("headers", self.headers.as_deref()),
         ];
         places.into_iter().filter_map(|(name, place)| Some((name, place?))).collect()
     }
@@ -187,7 +190,7 @@ impl Custom {
         &self,
         config: &OAuthConfig,
         refresh_token: Option<&Secret>,
-        scrubber: &mut Scrubber,
+        draft: &mut Draft,
     ) -> Result<Values, SetupError> {
         let mut values = Values::new();
         for variable in self.variables() {
@@ -196,7 +199,7 @@ impl Custom {
                 Variable::ClientId => Some(Secret::from(config.client_id.as_str())),
                 Variable::ClientSecret => read(self.client_secret.as_ref()).await?,
                 Variable::Basic => read(self.client_secret.as_ref()).await?.map(|secret| {
-                    scrubber.add(secret.expose());
+                    draft.add_lasting(&secret);
                     client_auth::pair(&config.client_id, &secret)
                 }),
                 Variable::RefreshToken => refresh_token.cloned(),
@@ -207,8 +210,10 @@ impl Custom {
                 Variable::SubjectToken => read(self.subject_token.as_ref()).await?,
             };
             let Some(value) = value else { continue };
-            if variable.is_secret() {
-                scrubber.add(value.expose());
+            if matches!(variable, Variable::ClientSecret | Variable::Password) {
+                draft.add_lasting(&value);
+            } else if variable.is_secret() {
+                draft.scrubber.add(value.expose());
             }
             values.insert(variable, value);
         }
@@ -233,6 +238,7 @@ impl Custom {
 pub(in super::super) struct Made {
     pub(in super::super) exchange: Exchange,
     pub(in super::super) scrubber: Scrubber,
+    pub(in super::super) lasting: Vec<Secret>,
     pub(in super::super) endpoint: String,
 }
 
@@ -245,7 +251,7 @@ pub(in super::super) async fn make(
     now: UnixTime,
 ) -> Result<Made, SetupError> {
     let mut draft = Draft::default();
-    let values = custom.values(config, refresh_token, &mut draft.scrubber).await?;
+    let values = custom.values(config, refresh_token, &mut draft).await?;
     let encode = |text: &str| utf8_percent_encode(text, COMPONENT).to_string();
     let url = Url::parse(&custom.url.expand(&values, encode))
         .map_err(|error| SetupError::Http(format!("custom.url: {error}")))?;
@@ -260,7 +266,7 @@ pub(in super::super) async fn make(
         let facts = Facts { client_id: &config.client_id, audience: &endpoint, now };
         client_auth::apply(&config.client_auth, key, &facts, &mut draft).await?;
     }
-    let Draft { form, authorization, scrubber } = draft;
+    let Draft { form, authorization, scrubber, lasting } = draft;
     let mut headers = custom.head(&values)?;
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization);
@@ -270,7 +276,8 @@ pub(in super::super) async fn make(
         CustomBody::Form(_) => Some(Payload::Form(form.encode())),
         CustomBody::Json(json) => Some(Payload::Json(json.expand(&values))),
     };
-    Ok(Made { exchange: Exchange { method: custom.method.clone(), url, headers, body }, scrubber, endpoint })
+    let exchange = Exchange { method: custom.method.clone(), url, headers, body };
+    Ok(Made { exchange, scrubber, lasting, endpoint })
 }
 
 async fn read(source: Option<&SecretSource>) -> Result<Option<Secret>, SetupError> {

@@ -14,6 +14,7 @@ pub(super) async fn apply(
     let password = password.read().await?;
     draft.form.set("grant_type", "password");
     draft.form.set("username", username);
+    draft.add_lasting(&password);
     draft.set_secret("password", &password);
     super::ask(config, draft);
     Ok(())

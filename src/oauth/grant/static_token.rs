@@ -20,6 +20,7 @@ pub(in super::super) async fn read(token: &SecretSource) -> Result<TokenResponse
         refresh_token_expires_in: None,
         refresh_in: None,
         scope: None,
+        headers: Vec::new(),
         date: None,
     })
 }

@@ -19,6 +19,7 @@ fn custom(url: &str) -> Custom {
             access_token: "/data/accessToken".into(),
             expires_in: "/data/expiresIn".into(),
             refresh_token: Some("/data/refreshToken".into()),
+            headers: Some("/data/requestHeaders".into()),
         },
         client_secret: Some(value("s3cret ü&")),
         username: Some("joe".into()),

@@ -136,6 +136,22 @@ async fn case_27_a_replaced_secret_is_used_by_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn a_secret_that_was_replaced_is_scrubbed_from_what_the_provider_says() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("secret");
+    let said = r#"{"error":"invalid_client","error_description":"first-one is not second-one"}"#;
+    let provider = Provider::start(vec![json(TOKEN), error("401 Unauthorized", said)]).await;
+    let client_auth = ClientAuth::Post { secret: SecretSource::File(path.clone()) };
+    std::fs::write(&path, "first-one").expect("write");
+    let client =
+        OAuthClient::try_new(OAuthConfig { client_auth, ..config(provider.url("/token")) }).expect("client");
+    refresh_with(&client).await.expect("token");
+    std::fs::write(&path, "second-one").expect("write");
+    let failure = refresh_with(&client).await.expect_err("refused");
+    assert_eq!(failure.description.as_deref(), Some("[removed] is not [removed]"));
+}
+
+#[tokio::test]
 async fn a_secret_command_that_fails_is_tried_again() {
     let provider = Provider::start(vec![json(TOKEN)]).await;
     let client_auth = ClientAuth::Post { secret: SecretSource::Exec(vec!["false".into()]) };

@@ -139,6 +139,39 @@ async fn a_server_that_wants_a_client_certificate_gets_it_and_its_refusal_is_cle
 }
 
 #[tokio::test]
+async fn a_client_is_known_by_its_certificate_which_is_read_anew_for_each_request() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let provider = Provider::start_with(Some(pki.server(true)), |_, _| json(TOKEN)).await;
+    let identity =
+        TlsIdentity { cert: pki.path("client.crt"), key: SecretSource::File(pki.path("client.key")) };
+    std::fs::write(pki.path("client.key"), pki.key.serialize_pem()).expect("write");
+    let client_auth = ClientAuth::MutualTls { self_signed: false };
+    let good = OAuthConfig {
+        client_auth,
+        tls: TlsClientConfig { identity: Some(identity), ..pki.trusted() },
+        ..config(https(provider.port))
+    };
+    let client = OAuthClient::try_new(good.clone()).expect("a client");
+    assert_eq!(client.watched_files().len(), 3, "{:?}", client.watched_files());
+    refresh_with(&client).await.expect("a token");
+    assert_eq!(provider.seen()[0].param("client_id").as_deref(), Some("client-1"));
+    assert_eq!(provider.seen()[0].header("authorization"), None);
+    // Replaced by one that the provider does not know, and back.
+    let mine = std::fs::read(pki.path("client.crt")).expect("read");
+    std::fs::copy(other.path("client.crt"), pki.path("client.crt")).expect("copy");
+    std::fs::write(pki.path("client.key"), other.key.serialize_pem()).expect("write");
+    let failure = refresh_with(&client).await.expect_err("refused");
+    assert_eq!((failure.class, failure.error.as_str()), (FailureClass::Clean, "tls"), "{failure}");
+    std::fs::write(pki.path("client.crt"), mine).expect("write");
+    std::fs::write(pki.path("client.key"), pki.key.serialize_pem()).expect("write");
+    refresh_with(&client).await.expect("a token");
+
+    let bare = OAuthConfig { tls: pki.trusted(), ..good };
+    let error = OAuthClient::try_new(bare).expect_err("no certificate").to_string();
+    assert!(error.contains("needs a client certificate"), "{error}");
+}
+
+#[tokio::test]
 async fn a_refusing_proxy_is_clean_and_a_willing_one_carries_the_request() {
     let through = |proxy: &Provider, url| OAuthConfig {
         outbound_proxy: Some(format!("http://user:pass-word@127.0.0.1:{}", proxy.port).parse().expect("url")),
