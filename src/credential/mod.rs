@@ -46,7 +46,7 @@ pub struct CredentialConfig {
     /// `allowed_upstreams`, or the origins of the routes that name it.
     pub allowed_upstreams: Vec<Origin>,
     /// `inject`: where in a request the token stands.
-    pub injection: Injection,
+    pub injection: Box<Injection>,
     /// `required`: `/readyz` is red without a usable token.
     pub required: bool,
     /// `rotation.mode`.

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use bearward::clock::{Clock, ManualClock, UnixTime};
 use bearward::credential::{
-    Credential, CredentialConfig, ForcedRefresh, Injection, RotationMode, Snapshot, State, identity,
-    request_digest,
+    Credential, CredentialConfig, ForcedRefresh, RotationMode, Snapshot, State, identity, request_digest,
 };
 use bearward::idp::{Behaviour, DEFAULT_CLIENT, DEFAULT_SCOPE, DEFAULT_SECRET, Idp, Settings};
 use bearward::names::Name;
@@ -95,7 +94,7 @@ impl World {
                 request_timeout: Duration::from_secs(30),
             },
             allowed_upstreams: Vec::new(),
-            injection: Injection::default(),
+            injection: Box::default(),
             required: false,
             rotation: RotationMode::Auto,
             grace: Duration::ZERO,

@@ -62,7 +62,7 @@ fn credential(
     let lifetime = block.lifetime.as_ref().map(|lifetime| &lifetime.value);
     let preset: &'static Preset = block.preset.as_ref()?.value;
     let oauth = oauth?;
-    let injection = super::inject::injection(block, preset, cx)?;
+    let injection = Box::new(super::inject::injection(block, preset, cx)?);
     Some(CredentialConfig {
         name: name.clone(),
         injection,
