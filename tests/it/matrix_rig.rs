@@ -113,6 +113,7 @@ impl Party {
         // Without `offline_access` there is no refresh token: the own grant is used each time.
         let scope = (!is_refresh).then(|| "api".to_owned());
         CredentialConfig {
+            injection: Box::default(),
             name: Name::try_new("primavera").expect("a name"),
             oauth: OAuthConfig {
                 endpoint: EndpointSource::Url(self.idp.token_endpoint().parse().expect("a URL")),
@@ -201,6 +202,7 @@ impl Party {
                 ("scope".to_owned(), text("{scope}")),
             ])),
             response: CustomResponse {
+                headers: None,
                 access_token: "/data/accessToken".into(),
                 expires_in: "/data/expiresIn".into(),
                 refresh_token: Some("/data/refreshToken".into()),
