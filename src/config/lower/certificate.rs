@@ -65,7 +65,7 @@ pub(super) fn show_upstream(
                 Some(_) => {
                     let used = uses.iter().find(|used| {
                         used.credential.value == credential.name
-                            && used.origin.as_ref().is_some_and(|origin| origin.value == upstream.origin)
+                            && used.origins.iter().any(|origin| origin.value == upstream.origin)
                     });
                     let Some(used) = used else { continue };
                     cx.error(
