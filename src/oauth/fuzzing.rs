@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::error::{FailureClass, Judge, Stake};
-use super::{preset, scrub, token};
+use super::{Grant, preset, scrub, token};
 use crate::clock::UnixTime;
 
 /// A token that is taken fits a header and has a lifetime that a timer can hold; a failure is told in one line.
@@ -21,6 +21,8 @@ pub fn answer(status: u16, headers: http::HeaderMap, body: &[u8], which: usize) 
         preset: preset::ALL[which % preset::ALL.len()],
         endpoint: "https://idp.example/token",
         scrubber: &scrubber,
+        grant: &Grant::ClientCredentials,
+        response: None,
         now: UnixTime::from_millis(1_800_000_000_000),
     };
     match token::read(answer, &judge) {
