@@ -15,7 +15,9 @@ use crate::admin::access::Access;
 use crate::admin::serve::{self, Socket};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::credential::{BindingError, BoundCredential, BoundUsers, Credential, CredentialConfig, Users};
+use crate::credential::{
+    Binder, BindingError, BoundCredential, BoundUsers, Credential, CredentialConfig, Users,
+};
 use crate::listener::{BindAddress, BoundListeners, ListenerError};
 use crate::names::Name;
 use crate::oauth::{Grant, SetupError};
@@ -113,9 +115,12 @@ impl App {
         let shutdown = Shutdown::new();
         let credentials = start_credentials(&config, &clock, &shutdown).await?;
         let bindings = bind_routes(&config, &credentials)?;
-        let bound = bound.with_users(start_users(&config, &clock, &shutdown)?);
+        let mut bound = bound.with_users(start_users(&config, &clock, &shutdown)?);
         let credential_of =
             |route: &RouteConfig| binding_key(route).and_then(|key| bindings.get(&key).cloned());
+        let own = [admin.as_ref().map(|(socket, _)| socket), health.as_ref()];
+        let own: Vec<u16> = own.into_iter().flatten().filter_map(Socket::port).collect();
+        bound.complete_egress(&|rule: &RouteConfig| binder(&config, &credentials, rule), &own)?;
         let data = bound.start(config.limits, &credential_of, clock.clone())?;
         let running = Arc::new(Running {
             credentials,
@@ -286,6 +291,15 @@ type BindingKey = (Name, Vec<Origin>);
 
 fn binding_key(route: &RouteConfig) -> Option<BindingKey> {
     Some((route.credential.clone()?, route.upstream.origins().cloned().collect()))
+}
+
+/// The credential of an egress rule, with all origins that it may be bound to.
+fn binder(config: &Config, credentials: &[Credential], rule: &RouteConfig) -> Option<Binder> {
+    let name = rule.credential.as_ref()?;
+    let mut all = config.credentials.iter().zip(credentials);
+    let (config, credential) = all.find(|(config, _)| config.name == *name)?;
+    let (cell, allowed) = (Arc::clone(credential.cell()), config.allowed_upstreams.clone());
+    Some(Binder::new(cell, allowed, rule.allow_plaintext))
 }
 
 /// Binds each route's credential to its upstream's origin; refuses what the configuration does not allow.

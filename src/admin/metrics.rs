@@ -130,6 +130,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_requests(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
+        self.encode_tunnels(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
         self.encode_tokens(&mut encoder)?;
         self.encode_refreshes(&mut encoder)?;
@@ -236,6 +237,25 @@ impl Scrape {
                 (name, of(name, |traffic| traffic.unauthorized), of(name, |traffic| traffic.replayed))
             })
             .collect()
+    }
+
+    /// Of the rules of egress listeners; no other route opens one.
+    fn encode_tunnels(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let egress = |name: &Name| {
+            self.data.listeners.iter().any(|listener| listener.kind == "egress" && listener.name == *name)
+        };
+        let rules: Vec<_> = self.data.routes.iter().filter(|route| egress(&route.listener)).collect();
+        family(encoder, "bearward_tunnels", "Open tunnels (CONNECT, SOCKS5).")
+            .gauges(rules.iter().map(|rule| (labels_of(rule), whole(rule.traffic.tunnels))))?;
+        family(encoder, "bearward_tunnel_bytes", "Bytes through tunnels, by who sent them.").counters(
+            rules.iter().flat_map(|rule| {
+                let [listener, route] = labels_of(rule);
+                ["client", "upstream"]
+                    .into_iter()
+                    .zip(rule.traffic.tunnel_bytes)
+                    .map(move |(from, bytes)| ([listener, route, ("from", from)], bytes))
+            }),
+        )
     }
 
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

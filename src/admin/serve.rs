@@ -60,6 +60,14 @@ impl Socket {
         }
     }
 
+    /// The port, of a TCP socket.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+            Self::Unix(..) => None,
+        }
+    }
+
     /// Where it listens, as a person or a client would write it.
     pub fn address(&self) -> String {
         match self {

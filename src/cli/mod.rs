@@ -12,6 +12,7 @@ pub mod check;
 pub mod client;
 mod live;
 pub mod login;
+pub mod policy;
 pub mod refresh;
 pub mod revoke;
 pub mod run;
@@ -70,6 +71,8 @@ enum Command {
     Login(login::Arguments),
     /// Ends a credential's tokens at the provider and takes them out of the store
     Revoke(revoke::Arguments),
+    /// Tries the rules of an egress listener on a request that is not made
+    Policy(policy::Arguments),
     /// Lists, exports and imports the records of the store
     Store(store::Arguments),
     /// Makes what clients are known by: hashes of passwords, keys, blocks of the configuration
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Refresh(arguments) => refresh::refresh(&arguments),
         Command::Login(arguments) => login::login(&arguments),
         Command::Revoke(arguments) => revoke::revoke(&arguments),
+        Command::Policy(arguments) => policy::policy(&arguments),
         Command::Store(arguments) => store::store(&arguments),
         Command::Client(arguments) => client::client(&arguments),
         Command::Schema => return schema::schema(),

@@ -6,14 +6,14 @@
 /// Keys by block.
 const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["telemetry"]),
-    ("listener", &["intercept", "rules", "egress_network", "dry_run"]),
+    ("listener", &["intercept"]),
     ("credential", &["dpop", "revoke_on_removal"]),
     ("log", &["access", "audit"]),
 ];
 
 /// Values by choice.
 const VALUES: &[(&str, &[&str])] = &[
-    ("listener kind", &["egress"]),
+    ("egress action", &["intercept"]),
     ("grant", &["authorization_code", "device_code"]),
     ("store kind", &["etcd", "kubernetes", "redis"]),
 ];

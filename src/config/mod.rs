@@ -8,6 +8,7 @@ mod block;
 mod blocks;
 mod context;
 mod defaults;
+mod egress;
 mod include;
 mod interpolate;
 mod later;

@@ -83,7 +83,12 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         "kind: reverse\n    kind: reverse",
         &["`kind` is given twice", "config.yaml:5:5", "first here"],
     );
-    check("kind: reverse", "kind: egress", &["`egress`", "not supported by this version", "`reverse`"]);
+    check(
+        "kind: reverse",
+        "kind: egress",
+        &["`routes` is for listeners of `kind: reverse`", "`rules` of `listener`"],
+    );
+    check("kind: reverse", "kind: egres", &["did you mean `egress`?"]);
     check(
         "kind: reverse",
         "kind: reverse\n    intercept: {}",

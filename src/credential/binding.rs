@@ -63,6 +63,26 @@ pub fn check(
     Ok(())
 }
 
+/// A cell with all origins that its token may be sent to, where the origin of a request is known only when it comes.
+#[derive(Debug, Clone)]
+pub struct Binder {
+    cell: Arc<TokenCell>,
+    allowed: Vec<Origin>,
+    allow_plaintext: bool,
+}
+
+impl Binder {
+    /// `allowed` is `allowed_upstreams`; `allow_plaintext` is the rule's.
+    pub fn new(cell: Arc<TokenCell>, allowed: Vec<Origin>, allow_plaintext: bool) -> Self {
+        Self { cell, allowed, allow_plaintext }
+    }
+
+    /// Binds the cell to an origin after [`check`].
+    pub fn bind(&self, origin: Origin) -> Result<BoundCredential, BindingError> {
+        BoundCredential::try_new(Arc::clone(&self.cell), &self.allowed, origin, self.allow_plaintext)
+    }
+}
+
 impl BoundCredential {
     /// Binds a cell to an origin after [`check`].
     pub fn try_new(

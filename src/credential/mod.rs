@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::names::Name;
 use crate::oauth::OAuthConfig;
 use crate::origin::Origin;
-pub use binding::{BindingError, BoundCredential};
+pub use binding::{Binder, BindingError, BoundCredential};
 pub use cell::{Published, Token, TokenCell, TokenReader, Unavailable};
 pub use injection::{Extras, Injection};
 pub use refresher::Credential;

@@ -38,6 +38,14 @@ impl Bound {
         }
     }
 
+    /// The port, of a TCP listener.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+            Self::Unix(..) => None,
+        }
+    }
+
     /// The address that routes without `hosts` answer for.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {

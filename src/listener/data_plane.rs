@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{self, Desk};
 use super::bind::{self, Bound, Passed};
+use super::egress::{self, BinderOf};
 use super::entry::Entry;
 use super::upstreams::{Upstreams, addresses_of, checks, connectors, shared_by};
 use super::worker::{self, Order, Worker, WorkerCounters};
@@ -54,6 +55,7 @@ pub struct BoundListeners {
     sockets: Vec<Bound>,
     tls: Vec<Vec<Option<TlsClient>>>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
+    egress: Vec<Option<egress::Prepared>>,
 }
 
 /// One worker's counters of routes: by listener, then by route; the last of each listener is for what no route took.
@@ -141,10 +143,10 @@ impl DataPlane {
         for (index, (listener, address)) in self.listeners.iter().zip(&self.addresses).enumerate() {
             snapshot.listeners.push(ListenerSnapshot {
                 name: listener.name.clone(),
-                kind: "reverse",
+                kind: listener.kind(),
                 address: address.clone(),
                 connections: self.sum(|counters| counters.open_by_listener[index].get()),
-                unrouted: self.traffic_of(index, listener.routes.len()),
+                unrouted: self.traffic_of(index, listener.all_routes().count()),
                 refused_heads: self.sum(|counters| counters.refused_heads[index].get()),
                 certificate: self.own_tls[index].as_ref().map(|tls| tls.certificate()),
                 refused_handshakes: self.sum(|counters| counters.refused_handshakes[index].get()),
@@ -153,15 +155,17 @@ impl DataPlane {
                     self.sum(|counters| counters.denials[index].reasons[reason].get())
                 }),
             });
-            for (place, route) in listener.routes.iter().enumerate() {
+            for (place, route) in listener.all_routes().enumerate() {
+                let shared = self.shared[index].get(place);
                 snapshot.routes.push(RouteSnapshot {
                     listener: listener.name.clone(),
                     name: route.name.clone(),
-                    upstream: route.upstream.origin.to_string(),
+                    upstream: egress::hosts_of(listener, place)
+                        .unwrap_or_else(|| route.upstream.origin.to_string()),
                     credential: route.credential.clone(),
                     traffic: self.traffic_of(index, place),
-                    addresses: addresses_of(route, &self.shared[index][place]),
-                    ejections: self.shared[index][place].board.ejected(),
+                    addresses: shared.map_or_else(Vec::new, |shared| addresses_of(route, shared)),
+                    ejections: shared.map_or(0, |shared| shared.board.ejected()),
                 });
             }
         }
@@ -233,6 +237,8 @@ impl BoundListeners {
     pub fn bind(listeners: &[ListenerConfig], clients: Arc<Clients>) -> Result<Self, ListenerError> {
         let tls = listeners.iter().map(upstream_tls).collect::<Result<Vec<_>, _>>()?;
         let own_tls = listeners.iter().map(own_tls).collect::<Result<Vec<_>, _>>()?;
+        let prepared = listeners.iter().map(egress::Prepared::of_listener);
+        let egress = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut passed = Passed::from_env();
         let sockets =
             listeners.iter().map(|listener| bind::bind(&listener.name, &listener.bind, &mut passed));
@@ -240,13 +246,25 @@ impl BoundListeners {
         for (listener, socket) in listeners.iter().zip(&sockets) {
             refuse_open_to_others(listener, socket)?;
         }
-        Ok(Self { clients, users: Vec::new(), listeners: listeners.to_vec(), sockets, tls, own_tls })
+        Ok(Self { clients, users: Vec::new(), listeners: listeners.to_vec(), sockets, tls, own_tls, egress })
     }
 
     /// With the users of routes that translate passwords.
     #[must_use]
     pub fn with_users(self, users: Vec<BoundUsers>) -> Self {
         Self { users, ..self }
+    }
+
+    /// Gives egress listeners the credentials of their rules. `other_ports`: where else this process listens; no request
+    /// is led there, nor to the listeners themselves.
+    pub fn complete_egress(
+        &mut self,
+        binder_of: &BinderOf<'_>,
+        other_ports: &[u16],
+    ) -> Result<(), ListenerError> {
+        let mut own: Vec<u16> = self.sockets.iter().filter_map(Bound::port).collect();
+        own.extend_from_slice(other_ports);
+        self.egress.iter_mut().flatten().try_for_each(|egress| egress.complete(binder_of, &own))
     }
 
     /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
@@ -256,7 +274,7 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { clients, users, listeners, sockets, tls, own_tls } = self;
+        let Self { clients, users, listeners, sockets, tls, own_tls, egress } = self;
         let listeners = &listeners[..];
         let workers = limits.workers.unwrap_or_else(default_workers).max(1);
         let mut known = Vec::new();
@@ -287,15 +305,16 @@ impl BoundListeners {
                 let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
                 let clock_of_clients = clock.clone();
-                let (own_tls, clients) = (own_tls.clone(), Arc::clone(&clients));
+                let (own_tls, clients, egress) = (own_tls.clone(), Arc::clone(&clients), egress.clone());
                 let users = users.clone();
                 move |counters, header_bytes| {
                     let identity = Rc::new(Identity::new(clock, &pseudonym));
                     let throttle = Arc::clone(clients.throttle());
                     let desk = clients::Desk::new(clients, clock_of_clients, &counters.clients);
                     let gates = gates(&desk, &listeners, &counters.denials);
-                    let doors = Doors { gates, users, throttle };
-                    let (sites, upstreams) = sites(&listeners, prepared, &ips, &traffic, &identity, &doors);
+                    let doors = Doors { gates, users, throttle, workers };
+                    let (sites, upstreams) =
+                        sites(&listeners, (prepared, &egress), &ips, &traffic, &identity, &doors);
                     let checks = if number == 0 { checks(&upstreams) } else { Vec::new() };
                     let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
                     let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
@@ -321,7 +340,7 @@ impl Drop for DataPlane {
 impl WorkerTraffic {
     fn new(listeners: &[ListenerConfig]) -> Self {
         let counters =
-            |listener: &ListenerConfig| (0..=listener.routes.len()).map(|_| Arc::default()).collect();
+            |listener: &ListenerConfig| (0..=listener.all_routes().count()).map(|_| Arc::default()).collect();
         Self(listeners.iter().map(counters).collect())
     }
 }
@@ -421,9 +440,10 @@ struct Doors {
     gates: Vec<Vec<Option<Rc<Gate>>>>,
     users: Vec<BoundUsers>,
     throttle: Arc<Throttle>,
+    workers: usize,
 }
 
-/// The gate of each route of each listener: its own list, or the listener's.
+/// The gate of each route of each listener: its own list, or the listener's; of an egress listener only its own.
 fn gates(
     desk: &Rc<clients::Desk>,
     listeners: &[ListenerConfig],
@@ -433,7 +453,10 @@ fn gates(
         let gate = |names: &[Name]| Rc::new(Gate::new(desk, names, &listener.clients, Arc::clone(denials)));
         let wide = (!listener.clients.is_empty()).then(|| gate(&listener.clients));
         let of_route = |route: &RouteConfig| route.clients.as_deref().map(gate).or_else(|| wide.clone());
-        listener.routes.iter().map(of_route).collect()
+        match &listener.egress {
+            Some(_) => vec![wide],
+            None => listener.routes.iter().map(of_route).collect(),
+        }
     };
     listeners.iter().zip(denials).map(of_listener).collect()
 }
@@ -441,7 +464,7 @@ fn gates(
 /// Builds what one worker serves. Routes with one upstream, credential and deadline share its connections.
 fn sites(
     listeners: &[ListenerConfig],
-    prepared: Vec<Vec<Prepared>>,
+    (prepared, egress): (Vec<Vec<Prepared>>, &[Option<egress::Prepared>]),
     ips: &[Option<std::net::IpAddr>],
     traffic: &WorkerTraffic,
     identity: &Rc<Identity>,
@@ -494,7 +517,11 @@ fn sites(
             table: RouteTable::new(&listener.routes, ips[index]),
             routes: routes.iter().enumerate().map(route).collect(),
             allowed_origins: listener.allowed_origins.clone(),
-            unrouted: Arc::clone(&counters[listener.routes.len()]),
+            egress: egress[index].as_ref().map(|egress| {
+                let gate = doors.gates[index].first().cloned().flatten();
+                Box::new(egress.site(counters, gate, doors.workers))
+            }),
+            unrouted: Arc::clone(&counters[listener.all_routes().count()]),
             identity: Rc::clone(identity),
         }));
     }
@@ -518,6 +545,7 @@ mod tests {
             allowed_origins: Vec::new(),
             clients: Vec::new(),
             routes: Vec::new(),
+            egress: None,
         };
         let error = refuse_open_to_others(&listener, &socket).expect_err("refused").to_string();
         assert!(error.contains("allow_unauthenticated: true"), "{error}");

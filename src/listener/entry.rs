@@ -253,7 +253,7 @@ async fn see_off(mut socket: Socket) {
 }
 
 /// A connection that has not begun is not waited for.
-async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Result<T, Refused> {
+pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Result<T, Refused> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| {
         if stop.wish() != Wish::Serve {
@@ -295,6 +295,7 @@ mod tests {
             allowed_origins: Vec::new(),
             clients: Vec::new(),
             routes: Vec::new(),
+            egress: None,
         };
         Entry::new(&config, tls)
     }

@@ -9,6 +9,7 @@ mod bind;
 mod boundary;
 mod data_plane;
 mod detect;
+pub mod egress;
 mod entry;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -16,6 +17,7 @@ mod http2;
 pub mod proxy_protocol;
 mod serve;
 mod snapshot;
+mod socks;
 mod stream;
 mod timer;
 mod tunnel;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 
 use crate::names::Name;
 use crate::policy::trusted::TrustedProxies;
+use crate::proxy::egress::EgressConfig;
 use crate::route::RouteConfig;
 use crate::tls::TlsError;
 use crate::tls::server::TlsServerConfig;
@@ -36,7 +39,7 @@ pub use snapshot::{
     UpstreamConnections,
 };
 
-/// One entry of `listeners:` with `kind: reverse`.
+/// One entry of `listeners:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// `name`; unique.
@@ -55,8 +58,23 @@ pub struct ListenerConfig {
     pub allowed_origins: Vec<String>,
     /// `clients`: who may use it; empty: whoever reaches it.
     pub clients: Vec<Name>,
-    /// `routes`.
+    /// `routes`; none on an egress listener.
     pub routes: Vec<RouteConfig>,
+    /// `rules` and what goes with them, with `kind: egress`.
+    pub egress: Option<EgressConfig>,
+}
+
+impl ListenerConfig {
+    /// Its routes, or those of its rules.
+    pub fn all_routes(&self) -> impl Iterator<Item = &RouteConfig> {
+        let rules = self.egress.iter().flat_map(|egress| &egress.rules);
+        self.routes.iter().chain(rules.map(|rule| &rule.route))
+    }
+
+    /// What it is, as `kind` says.
+    pub fn kind(&self) -> &'static str {
+        if self.egress.is_some() { "egress" } else { "reverse" }
+    }
 }
 
 impl ListenerConfig {

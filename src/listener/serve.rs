@@ -20,8 +20,9 @@ use super::boundary::Boundary;
 use super::detect;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
-use super::{http2, tunnel};
-use crate::proxy::{self, Client, Due, Link, Site};
+use super::{http2, socks, tunnel};
+use crate::proxy::egress::Tunnel;
+use crate::proxy::{self, Client, Due, Link, Site, Switched};
 use crate::upstream::Upgraded;
 
 /// How a connection is told to stop.
@@ -102,6 +103,10 @@ pub(super) async fn serve(
     match detected.await {
         // Boxed: a connection that speaks HTTP/1.1 does not carry it.
         Ok(Protocol::Http2) => Box::pin(http2::serve(stream, read, link, site, header_bytes, stop)).await,
+        // Boxed, too.
+        Ok(_) if read.first() == Some(&socks::VERSION) && site.speaks_socks() => {
+            Box::pin(socks::serve(stream, read, client, site, stop, timer)).await
+        }
         Ok(_) => serve_http1((stream, read), client, site, header_bytes, stop, timer).await,
         Err(end) => end,
     }
@@ -157,21 +162,35 @@ async fn serve_http1(
     })
     .await;
     match client.take_switched() {
-        Some(upstream) if end == End::Closed => {
+        Some(switched) if end == End::Closed => {
             // Boxed: a connection that only speaks HTTP does not carry it.
             let tunnel = {
                 let parts = connection.into_parts();
                 Box::pin(async move {
                     let Observed { stream, read, .. } = parts.io.into_inner();
                     let near = (stream, Bytes::from([parts.read_buf, read].concat()));
-                    // What is left in it counts the upstream connection until the end.
-                    let Upgraded { transport, read, .. } = *upstream;
-                    tunnel::run(near, (transport, read), &stop, &mut timer).await
+                    join(near, *switched, &stop, &mut timer).await
                 })
             };
             tunnel.await
         }
         _ => end,
+    }
+}
+
+/// Copies between a client and what it was joined with.
+async fn join(near: (ClientStream, Bytes), switched: Switched, stop: &Stop, timer: &mut Timer) -> End {
+    match switched {
+        Switched::Upgraded(upstream) => {
+            // What is left in it counts the upstream connection until the end.
+            let Upgraded { transport, read, .. } = upstream;
+            tunnel::run(near, (transport, read), stop, timer).await
+        }
+        Switched::Tunnel(tunnel) => {
+            let Tunnel { stream, idle_limit, count, .. } = tunnel;
+            let watch = tunnel::Watch { idle_limit, count: Some(&count) };
+            tunnel::run_watched(near, (stream, Bytes::new()), watch, stop, timer).await
+        }
     }
 }
 

@@ -96,6 +96,10 @@ pub struct Traffic {
     pub replayed: u64,
     /// By the first digit of the status; `[0]` is 1xx.
     pub code_classes: [u64; 5],
+    /// Tunnels that are open.
+    pub tunnels: u64,
+    /// Bytes that went through tunnels: from clients, to clients.
+    pub tunnel_bytes: [u64; 2],
     /// From the first byte of a request to the last of its answer.
     pub duration: HistogramSnapshot,
     /// From the request handed to a connection to the head of the answer.
@@ -120,6 +124,10 @@ impl Traffic {
         self.errors += counters.errors.get();
         self.unauthorized += counters.unauthorized.get();
         self.replayed += counters.replayed.get();
+        self.tunnels = self.tunnels.wrapping_add(counters.tunnels.get());
+        for (sum, counter) in self.tunnel_bytes.iter_mut().zip(&counters.tunnel_bytes) {
+            *sum += counter.get();
+        }
         counters.duration.read_into(&mut self.duration);
         counters.upstream_duration.read_into(&mut self.upstream_duration);
     }

@@ -15,11 +15,21 @@ use tokio::time::Instant;
 
 use super::serve::{End, Stop, Wish};
 use super::timer::Timer;
+use crate::proxy::egress::TunnelCount;
 
 /// How long no byte may come from either side.
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
 /// What is read at once, each way.
 const BUFFER: usize = 16 * 1024;
+
+/// How a tunnel is watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch<'a> {
+    /// How long no byte may come from either side.
+    pub(super) idle_limit: Duration,
+    /// Counts its bytes.
+    pub(super) count: Option<&'a TunnelCount>,
+}
 
 /// Passes bytes until the tunnel ends. Each side brings what was read of it already. A side that has said all is told
 /// to the other, which may still speak.
@@ -28,9 +38,26 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    run_watched(client, upstream, Watch { idle_limit: IDLE_LIMIT, count: None }, stop, timer).await
+}
+
+/// The same, watched in another way.
+pub(super) async fn run_watched<C, U>(
+    client: (C, Bytes),
+    upstream: (U, Bytes),
+    watch: Watch<'_>,
+    stop: &Stop,
+    timer: &mut Timer,
+) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
     let moved = Cell::new(Instant::now());
-    let mut client = Side { stream: client.0, read: client.1, moved: &moved };
-    let mut upstream = Side { stream: upstream.0, read: upstream.1, moved: &moved };
+    let from_client = |bytes| watch.count.into_iter().for_each(|count| count.from_client(bytes));
+    let to_client = |bytes| watch.count.into_iter().for_each(|count| count.to_client(bytes));
+    let mut client = Side { stream: client.0, read: client.1, moved: &moved, count: from_client };
+    let mut upstream = Side { stream: upstream.0, read: upstream.1, moved: &moved, count: to_client };
     let mut copy = pin!(copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = copy.as_mut().poll(cx) {
@@ -43,36 +70,41 @@ where
             return Poll::Ready(End::Cut);
         }
         stop.keep(cx);
-        if timer.poll(cx, moved.get() + IDLE_LIMIT) { Poll::Ready(End::Late) } else { Poll::Pending }
+        if timer.poll(cx, moved.get() + watch.idle_limit) { Poll::Ready(End::Late) } else { Poll::Pending }
     })
     .await
 }
 
 /// One side; notes when bytes come.
-struct Side<'a, S> {
+struct Side<'a, S, N> {
     stream: S,
     /// Came with the last HTTP message and belongs to what follows it.
     read: Bytes,
     moved: &'a Cell<Instant>,
+    /// Is told how many.
+    count: N,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Side<'_, S> {
+impl<S: AsyncRead + Unpin, N: Fn(usize) + Unpin> AsyncRead for Side<'_, S, N> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read.has_remaining() {
             let length = this.read.len().min(buf.remaining());
             buf.put_slice(&this.read.split_to(length));
+            (this.count)(length);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
         if outcome.is_ready() {
+            (this.count)(buf.filled().len() - before);
             this.moved.set(Instant::now());
         }
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Side<'_, S> {
+impl<S: AsyncWrite + Unpin, N: Unpin> AsyncWrite for Side<'_, S, N> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

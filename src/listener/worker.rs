@@ -239,6 +239,11 @@ async fn sweep(worker: Rc<Worker>) {
             idle += upstream.idle();
             active += upstream.active();
         }
+        for egress in worker.sites.iter().filter_map(|site| site.egress.as_ref()) {
+            let (of_idle, of_active) = egress.sweep(now);
+            idle += of_idle;
+            active += of_active;
+        }
         worker.counters.upstream_idle.set(idle as u64);
         worker.counters.upstream_active.set(active as u64);
     }

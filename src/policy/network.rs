@@ -9,6 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
+use crate::names::Name;
+use crate::telemetry::throttle::Throttle;
+use crate::upstream::AddressGuard;
+
 /// `egress_network`, with what this process itself listens on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkGuard {
@@ -134,6 +138,32 @@ impl NetworkGuard {
             Some(blocked) if !excepted(&self.allow, ip, blocked) => Err(blocked),
             _ => Ok(()),
         }
+    }
+}
+
+/// The guard of one listener, at the place where addresses are dialled.
+#[derive(Debug)]
+pub struct DialGuard {
+    listener: Name,
+    guard: NetworkGuard,
+    throttle: Throttle,
+}
+
+impl DialGuard {
+    /// The guard of this listener.
+    pub fn new(listener: Name, guard: NetworkGuard) -> Self {
+        Self { listener, guard, throttle: Throttle::default() }
+    }
+}
+
+impl AddressGuard for DialGuard {
+    fn admits(&self, host: &str, address: SocketAddr) -> bool {
+        let Err(blocked) = self.guard.judge(address) else { return true };
+        if let Some(suppressed) = self.throttle.admit() {
+            let (listener, reason) = (&self.listener, blocked.as_str());
+            tracing::info!(target: "bearward::egress", %listener, decision = "address_denied", host, %address, reason, suppressed);
+        }
+        false
     }
 }
 

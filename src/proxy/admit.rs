@@ -3,10 +3,12 @@
 //! Owns: the checks that need no upstream. Changes nothing of the request.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, Method, Request, Version, header};
 
-use super::{Client, Refusal, Site, stream};
+use super::egress::Local;
+use super::{Client, Refusal, Route, Site, stream};
 use crate::policy::browser;
 use crate::route::authority::Authority;
 use crate::route::path;
@@ -25,30 +27,22 @@ const METHOD_OVERRIDES: [HeaderName; 3] = [
 /// A request that may go on.
 #[derive(Debug)]
 pub(super) enum Admitted {
-    /// To the route of this index, with this path in place of its own where it differs.
-    Forward(usize, Option<String>),
+    /// To this route, with this path in place of its own where it differs.
+    Forward(Rc<Route>, Option<String>),
     /// `OPTIONS` for the proxy itself (RFC 9110, 9.3.7 and 7.6.2).
     Options,
+    /// An egress listener answers it.
+    Local(Local),
 }
 
 /// Judges a request.
 pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Result<Admitted, Refusal> {
     let method = request.method();
-    match method.as_str() {
-        "CONNECT" => return Err(Refusal::NoTunnel),
-        // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential. Some servers do not heed the case.
-        name if name.eq_ignore_ascii_case("TRACE") || name.eq_ignore_ascii_case("TRACK") => {
-            return Err(Refusal::MethodNotAllowed(Vec::new()));
-        }
-        _ => {}
+    if method == Method::CONNECT {
+        return Err(Refusal::NoTunnel);
     }
-    if request.version() == Version::HTTP_2 {
-        stream::judge(request)?;
-    }
+    judge_form(request)?;
     let uri = request.uri();
-    if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return Err(Refusal::UriTooLong);
-    }
     let authority = authority_of(client, request)?;
     let raw_path = uri.path();
     if raw_path == "*" && method == Method::OPTIONS {
@@ -84,21 +78,28 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
         (None, Cow::Owned(path)) => Some(path),
         (None, Cow::Borrowed(_)) => None,
     };
-    Ok(Admitted::Forward(index, path))
+    Ok(Admitted::Forward(Rc::clone(route), path))
+}
+
+/// What holds for a request wherever it is to go: its method, its fields over HTTP/2, its length.
+pub(super) fn judge_form<B>(request: &Request<B>) -> Result<(), Refusal> {
+    // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential. Some servers do not heed the case.
+    let method = request.method().as_str();
+    if method.eq_ignore_ascii_case("TRACE") || method.eq_ignore_ascii_case("TRACK") {
+        return Err(Refusal::MethodNotAllowed(Vec::new()));
+    }
+    if request.version() == Version::HTTP_2 {
+        stream::judge(request)?;
+    }
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Err(Refusal::UriTooLong);
+    }
+    Ok(())
 }
 
 /// The one authority of a request: of an absolute-form target, else of the Host field (RFC 9112, 3.2).
 fn authority_of<'r, B>(client: &Client, request: &'r Request<B>) -> Result<Option<Authority<'r>>, Refusal> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => {
-            let text = host.to_str().map_err(|_| Refusal::BadHost)?;
-            Some(Authority::parse(text).ok_or(Refusal::BadHost)?)
-        }
-        (None, _) if request.version() == Version::HTTP_10 => None,
-        (None, _) if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => None,
-        _ => return Err(Refusal::BadHost),
-    };
+    let host = host_field(request)?;
     match authority_of_target(client, request)? {
         Some(text) => {
             let authority = Authority::parse(text).ok_or(Refusal::BadHost)?;
@@ -107,6 +108,20 @@ fn authority_of<'r, B>(client: &Client, request: &'r Request<B>) -> Result<Optio
             if host.is_some_and(differs) { Err(Refusal::BadHost) } else { Ok(Some(authority)) }
         }
         None => Ok(host),
+    }
+}
+
+/// The one Host field.
+pub(super) fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let text = host.to_str().map_err(|_| Refusal::BadHost)?;
+            Ok(Some(Authority::parse(text).ok_or(Refusal::BadHost)?))
+        }
+        (None, _) if request.version() == Version::HTTP_10 => Ok(None),
+        (None, _) if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => Ok(None),
+        _ => Err(Refusal::BadHost),
     }
 }
 
@@ -126,7 +141,7 @@ fn authority_of_target<'r, B>(client: &Client, request: &'r Request<B>) -> Resul
 }
 
 /// A method that a client asks for by a field is judged as the method.
-fn overrides_allowed(headers: &HeaderMap, allowed: &[Method]) -> Result<(), Refusal> {
+pub(super) fn overrides_allowed(headers: &HeaderMap, allowed: &[Method]) -> Result<(), Refusal> {
     for name in METHOD_OVERRIDES {
         for value in headers.get_all(name) {
             let wanted = value.as_bytes().trim_ascii();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::answer_body::Exchange;
 use super::asked::{self, Asked};
 use super::body::Flow;
+use super::client::Switched;
 use super::exchange::Answer;
 use super::{Client, Identity, Refusal, RequestBody, ResponseBody, Route, Site, headers};
 use crate::telemetry::counters::RouteCounters;
@@ -87,7 +88,7 @@ fn switch(
         route.counters.errors.increment();
         return refuse(&Refusal::UnsolicitedUpgrade, id, &route.counters, client, began);
     };
-    client.switch_to(Box::new(upstream));
+    client.switch_to(Switched::Upgraded(upstream));
     let exchange = Exchange {
         client: Rc::clone(client),
         counters: Arc::clone(&route.counters),

@@ -35,6 +35,7 @@ impl Heads {
             table: RouteTable::new(std::slice::from_ref(route), loopback),
             routes: vec![Rc::new(ready)],
             allowed_origins: Vec::new(),
+            egress: None,
             unrouted: Arc::default(),
             identity: Rc::new(Identity::new(Clock::System, "bearward-bench")),
         };

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::RequestBody;
 use super::bound::Binding;
+use super::egress::Tunnel;
 use super::forward::Forwarded;
 use crate::policy::clients::{Caller, Connection, UnixPeer};
 use crate::policy::trusted::TrustedProxies;
@@ -57,6 +58,15 @@ pub struct Link {
     pub(super) forwarded: Forwarded,
 }
 
+/// What a connection is joined with once HTTP has ended on it.
+#[derive(Debug)]
+pub enum Switched {
+    /// An upstream connection that switched protocols too.
+    Upgraded(Upgraded<RequestBody>),
+    /// A way that CONNECT opened.
+    Tunnel(Tunnel),
+}
+
 /// One exchange at a time.
 #[derive(Debug)]
 pub struct Client {
@@ -79,7 +89,7 @@ pub struct Client {
     /// Upstream connections that it shares with nobody.
     pub(super) binding: Binding,
     /// The other side, once both have switched protocols.
-    switched: RefCell<Option<Box<Upgraded<RequestBody>>>>,
+    switched: RefCell<Option<Box<Switched>>>,
     /// Heads of requests that were served or refused here.
     heads: Cell<u32>,
     malformed: RefCell<Vec<(u32, Malformed)>>,
@@ -398,14 +408,21 @@ impl Client {
         self.cut.get()
     }
 
-    /// After this answer the connection belongs to `upstream`.
-    pub(super) fn switch_to(&self, upstream: Box<Upgraded<RequestBody>>) {
-        self.switched.replace(Some(upstream));
+    /// After this answer the connection belongs to `other`.
+    pub(super) fn switch_to(&self, other: Switched) {
+        self.switched.replace(Some(Box::new(other)));
     }
 
-    /// The upstream connection that this one switched protocols with, if the last answer was a 101.
-    pub fn take_switched(&self) -> Option<Box<Upgraded<RequestBody>>> {
+    /// What this connection is to be joined with, if the last answer was a 101, or a 2xx to CONNECT.
+    pub fn take_switched(&self) -> Option<Box<Switched>> {
         self.switched.take()
+    }
+
+    /// The exchange has become a tunnel, whose time is another's matter.
+    pub fn joined(&self) {
+        self.phase.set(Phase::Serving);
+        self.deadline.set(None);
+        self.body_deadline.set(None);
     }
 
     /// Whether no request is being read or served.

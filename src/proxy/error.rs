@@ -13,6 +13,7 @@ use super::request_id::X_REQUEST_ID;
 use crate::credential::State;
 use crate::names::Name;
 use crate::policy::clients::Denied;
+use crate::policy::egress::TargetError;
 use crate::route::path::PathError;
 use crate::upstream::DialError;
 
@@ -75,6 +76,20 @@ pub enum Refusal {
     /// Who sends it has no credential here.
     #[error("no credential is configured for this client on this route")]
     NoCredential,
+    /// Origin-form on a forward proxy.
+    #[error(
+        "this listener is a forward proxy: set it as the proxy of the client (`http_proxy`, `https_proxy`), and ask for `http://host/path` or CONNECT"
+    )]
+    OriginForm,
+    /// CONNECT, or an absolute-form, to what is no target.
+    #[error("{0}")]
+    BadTarget(#[from] TargetError),
+    /// A rule denies it, or none allows it.
+    #[error("{}", denial(.0.as_ref()))]
+    EgressDenied(Option<Name>),
+    /// The rule's credential may not go there.
+    #[error("the rule's credential is not bound to this origin: its `allowed_upstreams` do not list it")]
+    NotBound,
     /// A web page calls.
     #[error("requests from web pages of other origins are refused here")]
     ForeignOrigin,
@@ -175,6 +190,10 @@ impl Refusal {
                 Denied::Busy => tell(S::SERVICE_UNAVAILABLE, "cannot-authenticate", "proxy_internal_error"),
             },
             Self::NoCredential => tell(S::FORBIDDEN, "no-credential", "http_request_denied"),
+            Self::OriginForm => tell(S::BAD_REQUEST, "origin-form", "http_request_error"),
+            Self::BadTarget(_) => tell(S::BAD_REQUEST, "bad-target", "http_request_error"),
+            Self::EgressDenied(_) => tell(S::FORBIDDEN, "egress-denied", "http_request_denied"),
+            Self::NotBound => tell(S::FORBIDDEN, "not-bound", "http_request_denied"),
             Self::ForeignOrigin => tell(S::FORBIDDEN, "foreign-origin", "http_request_denied"),
             Self::Loop => tell(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
             Self::NoToken { state, .. } => {
@@ -266,6 +285,9 @@ impl Refusal {
             "detail": self.to_string(),
             "request_id": id.to_str().unwrap_or_default(),
         });
+        if let Self::EgressDenied(Some(rule)) = self {
+            document["rule"] = rule.as_str().into();
+        }
         if let Self::NoToken { credential, state, .. } = self {
             document["credential"] = credential.as_str().into();
             document["state"] = state.as_str().into();
@@ -285,6 +307,13 @@ fn denied_detail(denied: &Denied) -> &'static str {
         Denied::Forbidden => "this client may not use this route",
         Denied::Throttled { .. } => "too many failed attempts; wait before the next one",
         Denied::Busy => "it cannot be told now whether the client may use this route",
+    }
+}
+
+fn denial(rule: Option<&Name>) -> String {
+    match rule {
+        Some(rule) => format!("the egress rule `{rule}` denies this"),
+        None => "no egress rule allows this".to_owned(),
     }
 }
 

@@ -27,7 +27,7 @@ use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
 use super::unauthorized;
 use super::users::Translation;
-use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, stream};
+use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::Replay;
 use crate::route::path::PathError;
@@ -41,21 +41,26 @@ where
 {
     let began = client.request_begun();
     let admitted = match client.take_malformed() {
+        None if site.egress.is_some() => egress::admit(&site, &client, &request).await,
         None => admit::admit(&site, &client, &request),
         Some(malformed) => Err(malformed.into()),
     };
-    let (index, path) = match admitted {
-        Ok(Admitted::Forward(index, path)) => (index, path),
+    let (route, path) = match admitted {
+        Ok(Admitted::Forward(route, path)) => (route, path),
         Ok(Admitted::Options) => return options(&site, &client, began),
+        // Boxed: what is forwarded does not carry it.
+        Ok(Admitted::Local(local)) => {
+            return Box::pin(egress::answer(&site, &client, request, local, began)).await;
+        }
         Err(refusal) => {
             let id = site.identity.ids.of(request.headers());
             refuse_body(request);
             return refuse(&refusal, &id, &site.unrouted, &client, began);
         }
     };
-    let route = &site.routes[index];
+    let route = &route;
     let id = site.identity.ids.of(request.headers());
-    if let Some(gate) = &route.gate
+    if let Some(gate) = route.gate.as_ref().filter(|_| !route.of_forward_proxy)
         && let Err(refusal) = authenticate(gate, &client, request.headers(), false).await
     {
         refuse_body(request);
@@ -116,7 +121,7 @@ where
 }
 
 /// A body whose sender waits to be asked for it is not asked for; any other is taken, within limits.
-fn refuse_body<B: Into<ClientBody>>(request: Request<B>) {
+pub(super) fn refuse_body<B: Into<ClientBody>>(request: Request<B>) {
     if !request.headers().contains_key(header::EXPECT) {
         drain(request.into_body().into());
     }
@@ -284,7 +289,7 @@ pub(super) fn strip(
     );
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
     if let Some(gate) = &route.gate {
-        gate.strip(&mut remove);
+        gate.strip(route.of_forward_proxy, &mut remove);
     }
     if let Some(name) = &route.picked_by {
         remove.push(name.clone());
@@ -323,7 +328,10 @@ pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
     if let Some(asked) = asked.as_ref().filter(|_| route.preserve_host) {
         headers.insert(header::HOST, asked.clone());
     }
-    client.link.forwarded.set(headers, asked);
+    // Whoever is beyond this network learns nothing of the addresses inside it.
+    if !route.of_forward_proxy {
+        client.link.forwarded.set(headers, asked);
+    }
     if let Some(prefix) = &route.forwarded_prefix {
         client.link.forwarded.set_prefix(headers, prefix);
     }

@@ -11,6 +11,7 @@ use http::uri::{Authority as UriAuthority, Scheme as UriScheme};
 use http::{HeaderName, HeaderValue};
 
 use super::RequestBody;
+use super::egress::Egress;
 use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::spare::Fields;
@@ -33,10 +34,24 @@ pub struct Site {
     pub routes: Vec<Rc<Route>>,
     /// `allowed_origins`.
     pub allowed_origins: Vec<String>,
+    /// Rules in place of routes, on an egress listener.
+    pub egress: Option<Box<Egress>>,
     /// For requests that no route took.
     pub unrouted: Arc<RouteCounters>,
     /// What all listeners of the worker share.
     pub identity: Rc<Identity>,
+}
+
+impl Site {
+    /// Whether the bytes may be SOCKS5.
+    pub fn speaks_socks(&self) -> bool {
+        self.egress.as_ref().is_some_and(|egress| egress.socks5)
+    }
+
+    /// Whether an egress listener asks who its clients are.
+    pub fn asks_clients(&self) -> bool {
+        self.egress.as_ref().is_some_and(|egress| egress.gate.is_some())
+    }
 }
 
 /// Who this proxy is, in one worker.
@@ -81,6 +96,9 @@ pub struct Route {
     pub(super) restricts_methods: Vec<http::Method>,
     pub(super) host: HeaderValue,
     pub(super) preserve_host: bool,
+    /// It is one of a forward proxy: who sends a request was asked before, with fields of their own, and the upstream is
+    /// not told.
+    pub(super) of_forward_proxy: bool,
     pub(super) forwarded_prefix: Option<HeaderValue>,
     pub(super) absolute: Option<(UriScheme, UriAuthority)>,
     pub(super) request_headers: HeaderEdits,
@@ -125,6 +143,7 @@ impl Route {
             restricts_methods: config.methods.clone(),
             host: HeaderValue::try_from(authority).expect("an origin's authority is visible ASCII"),
             preserve_host: config.preserve_host,
+            of_forward_proxy: false,
             forwarded_prefix: forwarded_prefix
                 .filter(|prefix| !prefix.is_empty())
                 .and_then(|prefix| HeaderValue::try_from(prefix).ok()),
@@ -161,6 +180,7 @@ impl Route {
             restricts_methods: self.restricts_methods.clone(),
             host: self.host.clone(),
             preserve_host: self.preserve_host,
+            of_forward_proxy: self.of_forward_proxy,
             forwarded_prefix: self.forwarded_prefix.clone(),
             absolute: self.absolute.clone(),
             request_headers: self.request_headers.clone(),

@@ -82,6 +82,29 @@ impl RouteConfig {
     pub fn with_credential(&self, credential: &Name) -> Self {
         Self { credential: Some(credential.clone()), picks: None, ..self.clone() }
     }
+
+    /// A route that says nothing but where it leads.
+    pub fn to(name: Name, upstream: UpstreamConfig) -> Self {
+        Self {
+            name,
+            hosts: None,
+            path_prefix: "/".to_owned(),
+            methods: Vec::new(),
+            upstream,
+            rewrite_prefix: None,
+            credential: None,
+            preserve_host: false,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            on_unauthorized: OnUnauthorized::default(),
+            wait_for_token: Duration::ZERO,
+            allow_plaintext: false,
+            clients: None,
+            picks: None,
+            users: None,
+        }
+    }
 }
 
 /// `on_unauthorized`: what an upstream's 401 to a request with our token causes.

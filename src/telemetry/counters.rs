@@ -100,6 +100,10 @@ pub struct RouteCounters {
     pub unauthorized: Counter,
     /// Requests that were sent again with a newer token after a 401.
     pub replayed: Counter,
+    /// Tunnels that are open: CONNECT, and SOCKS.
+    pub tunnels: Counter,
+    /// Bytes that went through tunnels: from clients, to clients.
+    pub tunnel_bytes: [Counter; 2],
     /// From the first byte of a request to the last of its answer; of an upgrade to the 101, not to the tunnel's end.
     pub duration: Histogram,
     /// From the request handed to an upstream connection to the head of the answer.

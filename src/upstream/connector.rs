@@ -160,7 +160,11 @@ impl Connector {
         let (host, port) = (self.origin.dial_host(), self.origin.port());
         let Some(proxy) = &self.outbound else {
             return match &self.at {
-                Some(Address::Ip(address)) => dial::dial(&[*address]).await,
+                // It was judged when it was resolved; one that is written out was not resolved.
+                Some(Address::Ip(address)) => match &self.guard {
+                    Some(guard) if !guard.admits(host, *address) => Err(DialError::Forbidden),
+                    _ => dial::dial(&[*address]).await,
+                },
                 _ => dial::connect(host, port, self.guard.as_deref()).await,
             };
         };

@@ -34,6 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
 
 /// What `proxy` may name of `credential`: the half that reads.
 const READ_HALF: &[&str] = &[
+    "Binder",
     "BoundCredential",
     "BoundUsers",
     "Extras",

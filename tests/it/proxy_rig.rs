@@ -215,6 +215,7 @@ impl Rig {
             allowed_origins: Vec::new(),
             clients: Vec::new(),
             routes,
+            egress: None,
         };
         change(&mut listener);
         let bind = |route: &RouteConfig| {

@@ -308,6 +308,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         allowed_origins: Vec::new(),
         clients: Vec::new(),
         routes: vec![plain],
+        egress: None,
     };
     let limits = Limits { workers: Some(1), ..Limits::default() };
     let plane = DataPlane::start(&[listener], limits, &|_| None, Clock::System).expect("started");

@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::egress::{EgressNetwork, RuleBlock, ViaProxy};
 use super::upstream::UpstreamBlock;
 use crate::config::addresses::{Host, PathPrefix};
 use crate::config::block::{block, choice};
@@ -21,9 +22,10 @@ use crate::secret::SecretSource;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum ListenerKind {
     Reverse,
+    Egress,
 }
 
-choice! { ListenerKind = "listener kind" { Self::Reverse => "reverse" } }
+choice! { ListenerKind = "listener kind" { Self::Reverse => "reverse", Self::Egress => "egress" } }
 
 choice! {
     ProxyProtocol = "PROXY protocol mode" {
@@ -36,7 +38,7 @@ block! {
     struct Listener = "listener" {
         /// Its name, in logs and metrics; unique.
         required name: Name;
-        /// `reverse`: a reverse proxy whose routes decide.
+        /// `reverse`: a reverse proxy whose routes decide. `egress`: a forward proxy whose rules decide.
         required kind: ListenerKind;
         /// Where it listens: `127.0.0.1:8080`, `"[::1]:8080"`, `unix:/path` or `systemd:NAME`; port 0 takes a free one.
         required bind: BindAddress;
@@ -56,8 +58,20 @@ block! {
         /// Who may use it: names from `clients`; a request from any of them is served, every other one is refused. Needed where
         /// other machines reach it.
         optional clients: Vec<At<Name>>;
-        /// What goes where. The longest matching prefix wins.
-        required routes: Vec<At<Route>>;
+        /// `reverse`: what goes where. The longest matching prefix wins.
+        optional routes: Vec<At<Route>>;
+        /// `egress`: what may go where. The first rule that matches decides; what none matches is denied.
+        optional rules: Vec<At<RuleBlock>>;
+        /// `egress`: which resolved addresses may be dialled.
+        optional egress_network: EgressNetwork;
+        /// `egress`: what would be denied is told in the log and passes. The network guard and the binding of tokens hold all the same.
+        default("false") dry_run: bool;
+        /// `egress`: the HTTP proxy on the way of all rules that name none; the global `outbound_proxy` unless given.
+        optional via_proxy: ViaProxy;
+        /// `egress`: answers `GET /proxy.pac` with a script that leads the hosts of the rules through this listener.
+        default("true") pac: bool;
+        /// `egress`: speaks SOCKS5 on the same socket, with the same rules; user and password are those of a client with `basic`.
+        default("false") socks5: bool;
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(super) mod client;
 pub(super) mod credential;
+pub(super) mod egress;
 pub(super) mod listener;
 pub(super) mod upstream;
 

@@ -1,9 +1,10 @@
 //! `listeners:`.
 
+use super::egress;
 use super::route::{self, RouteUse};
 use crate::clock::Clock;
 use crate::config::blocks::File;
-use crate::config::blocks::listener::{Listener, ListenerTls, Route};
+use crate::config::blocks::listener::{Listener, ListenerKind, ListenerTls, Route};
 use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::config::secrets::FileRef;
@@ -29,7 +30,7 @@ pub(super) fn listeners(
 }
 
 /// Reports names that are given twice.
-fn unique<'a>(names: impl Iterator<Item = &'a At<Name>>, what: &str, cx: &mut Cx<'_>) {
+pub(super) fn unique<'a>(names: impl Iterator<Item = &'a At<Name>>, what: &str, cx: &mut Cx<'_>) {
     let mut seen: Vec<&At<Name>> = Vec::new();
     for name in names {
         if let Some(first) = seen.iter().find(|first| first.value == name.value) {
@@ -53,6 +54,11 @@ fn listener(
     unique(blocks.iter().filter_map(|route| route.value.name.as_ref()), "route", cx);
     let routes: Vec<Option<RouteConfig>> =
         blocks.iter().map(|block| route::route(&block.value, proxy, uses, cx)).collect();
+    let egress = match block.kind.as_ref()?.value {
+        ListenerKind::Reverse => None,
+        ListenerKind::Egress => Some(egress::egress(block, proxy, uses, cx)),
+    };
+    check_kind(block, cx);
     if let Some(routes) = &block.routes
         && routes.value.is_empty()
         && !cx.reported_in(routes.span)
@@ -84,7 +90,50 @@ fn listener(
             .collect(),
         clients: super::clients::listed(block.clients.as_ref()),
         routes: routes.into_iter().collect::<Option<_>>()?,
+        egress: match egress {
+            Some(egress) => Some(egress?),
+            None => None,
+        },
     })
+}
+
+/// Each kind has fields of its own.
+fn check_kind(block: &Listener, cx: &mut Cx<'_>) {
+    let Some(kind) = &block.kind else { return };
+    let (own, span, others) = match kind.value {
+        ListenerKind::Reverse => (
+            "routes",
+            block.routes.as_ref().map(|list| list.span),
+            [
+                ("rules", block.rules.as_ref().map(|list| list.span)),
+                ("egress_network", block.egress_network.as_ref().map(|network| network.span)),
+                ("via_proxy", block.via_proxy.as_ref().map(|via| via.span)),
+            ],
+        ),
+        ListenerKind::Egress => (
+            "rules",
+            block.rules.as_ref().map(|list| list.span),
+            [
+                ("routes", block.routes.as_ref().map(|list| list.span)),
+                ("allowed_origins", block.allowed_origins.as_ref().map(|list| list.span)),
+                ("", None),
+            ],
+        ),
+    };
+    let (is, other) = match kind.value {
+        ListenerKind::Reverse => ("reverse", "egress"),
+        ListenerKind::Egress => ("egress", "reverse"),
+    };
+    for (key, span) in others {
+        if let Some(span) = span {
+            cx.error(span, format!("`{key}` is for listeners of `kind: {other}`"))
+                .also(kind.span, format!("this one is `{is}`"));
+        }
+    }
+    if span.is_none() {
+        let place = Span::new(block.place.file, block.place.start, block.place.start + 1);
+        cx.error(place, format!("the key `{own}` of `listener` is missing"));
+    }
 }
 
 /// `trusted_proxies`, and whether the list can be meant.

@@ -7,6 +7,7 @@ mod certificate;
 mod client;
 mod clients;
 mod credential;
+mod egress;
 mod grant;
 mod inject;
 mod listener;
@@ -217,6 +218,14 @@ fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
 
 fn check_use(used: &RouteUse, block: &Credential, uses: &[RouteUse], cx: &mut Cx<'_>) {
     let name = &used.credential.value;
+    if used.open && block.allowed_upstreams.is_none() {
+        cx.error(used.credential.span, format!("the rule does not say which origins `{name}` may go to"))
+            .label("its hosts or ports are not single ones")
+            .hint("list them: `allowed_upstreams` of the credential; the token goes nowhere else");
+    }
+    if used.assumed && block.allowed_upstreams.is_some() {
+        return;
+    }
     let allowed = credential::allowed_upstreams(name, block, uses);
     used.origins.iter().for_each(|origin| check_origin(used, origin, &allowed, block, cx));
 }

@@ -28,6 +28,10 @@ pub(in crate::config) struct RouteUse {
     pub(in crate::config) origins: Vec<At<Origin>>,
     /// `allow_plaintext`.
     pub(in crate::config) allow_plaintext: bool,
+    /// It leads to more origins than can be told.
+    pub(in crate::config) open: bool,
+    /// It names no port: `origin` has the scheme's own, which only stands where the credential lists no origin.
+    pub(in crate::config) assumed: bool,
 }
 
 /// One route.
@@ -49,6 +53,8 @@ pub(super) fn route(
             credential: credential.clone(),
             origins: upstream.as_ref().map(|(_, origins)| origins.clone()).unwrap_or_default(),
             allow_plaintext: plaintext.value,
+            open: false,
+            assumed: false,
         }));
     }
     let injects = block.credential.is_some();
@@ -93,7 +99,10 @@ pub(super) fn route(
     })
 }
 
-fn on_unauthorized(block: Option<&At<OnUnauthorizedBlock>>, cx: &mut Cx<'_>) -> Option<OnUnauthorized> {
+pub(super) fn on_unauthorized(
+    block: Option<&At<OnUnauthorizedBlock>>,
+    cx: &mut Cx<'_>,
+) -> Option<OnUnauthorized> {
     let Some(At { value: block, .. }) = block else { return Some(OnUnauthorized::default()) };
     let max_body = block.max_body.as_ref()?;
     if max_body.value.0 > MAX_BODY {
@@ -230,7 +239,7 @@ const OURS: &[HeaderName] = &[
     header::PROXY_AUTHENTICATE,
 ];
 
-fn edits(
+pub(super) fn edits(
     block: Option<&At<HeaderEditsBlock>>,
     injects: bool,
     is_request: bool,
@@ -280,7 +289,7 @@ fn refuse_ours(
     }
 }
 
-fn timeouts(block: Option<&TimeoutsBlock>) -> Option<Timeouts> {
+pub(super) fn timeouts(block: Option<&TimeoutsBlock>) -> Option<Timeouts> {
     let Some(block) = block else { return Some(Timeouts::default()) };
     Some(Timeouts {
         connect: block.connect.as_ref()?.value.0,

@@ -4,6 +4,7 @@
 //! The streams are part of the connection's task: dropping it ends them all.
 
 mod stream;
+mod tunnel;
 mod wire;
 
 use std::pin::Pin;

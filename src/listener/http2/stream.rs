@@ -13,7 +13,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
-use crate::proxy::{self, Client, ClientBody, ResponseBody, Site};
+use super::tunnel;
+use crate::proxy::{self, Client, ClientBody, ResponseBody, Site, Switched};
 
 /// Serves one stream. Returns its `client`.
 pub(super) async fn run(
@@ -39,8 +40,17 @@ pub(super) async fn run(
         })
         .await
     };
-    if let Some(answer) = answer {
-        reply(&client, answer, respond).await;
+    match (answer, client.take_switched().map(|switched| *switched)) {
+        (Some(answer), Some(Switched::Tunnel(tunnel))) => {
+            // Its body, which is empty, ends the exchange that opened the tunnel.
+            let (head, body) = answer.into_parts();
+            drop(body);
+            client.joined();
+            // Boxed: a stream that only carries a request does not carry it.
+            Box::pin(tunnel::run(&client, Response::from_parts(head, ()), respond, tunnel)).await;
+        }
+        (Some(answer), _) => reply(&client, answer, respond).await,
+        (None, _) => {}
     }
     client
 }

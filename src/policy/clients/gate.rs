@@ -135,9 +135,10 @@ impl Gate {
         kinds.into_iter().all(|kind| matches!(kind, Kind::ApiKey | Kind::Jwt))
     }
 
-    /// Adds the fields that hold proofs: they are for this proxy alone.
-    pub fn strip(&self, remove: &mut Vec<HeaderName>) {
-        if self.authorization {
+    /// Adds the fields that hold proofs: they are for this proxy alone. `proxy`: they came to a forward proxy, where
+    /// `Authorization` is for the server.
+    pub fn strip(&self, proxy: bool, remove: &mut Vec<HeaderName>) {
+        if self.authorization && !proxy {
             remove.push(http::header::AUTHORIZATION);
         }
         remove.extend_from_slice(&self.key_headers);

@@ -70,8 +70,10 @@ pub struct Ask<'a> {
 pub enum Form<'a> {
     /// CONNECT or SOCKS: a way for bytes.
     Connection,
-    /// A request in absolute-form.
+    /// A request in absolute-form for an http URL.
     Request(&'a Method, &'a str),
+    /// The same for an https URL: it goes on over TLS or not at all.
+    SecureRequest(&'a Method, &'a str),
     /// A request inside a connection that is intercepted.
     Intercepted(&'a Method, &'a str),
 }
@@ -125,6 +127,9 @@ impl Action {
             Form::Request(..) => {
                 matches!(self, Self::Forward | Self::Upgrade | Self::StubTokenEndpoint | Self::Deny)
             }
+            Form::SecureRequest(..) => {
+                matches!(self, Self::Upgrade | Self::StubTokenEndpoint | Self::Deny)
+            }
             Form::Intercepted(..) => {
                 matches!(self, Self::Intercept | Self::StubTokenEndpoint | Self::Deny)
             }
@@ -146,7 +151,12 @@ impl RuleMatch {
         if !self.clients.is_empty() && !ask.client.is_some_and(|client| self.clients.contains(client)) {
             return Some(Mismatch::Client);
         }
-        let (Form::Request(method, path) | Form::Intercepted(method, path)) = ask.form else { return None };
+        let (method, path) = match ask.form {
+            Form::Connection => return None,
+            Form::Request(method, path)
+            | Form::SecureRequest(method, path)
+            | Form::Intercepted(method, path) => (method, path),
+        };
         if !self.methods.is_empty() && !self.methods.contains(method) {
             return Some(Mismatch::Method);
         }

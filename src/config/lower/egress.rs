@@ -1,0 +1,282 @@
+//! `rules:` of an egress listener, and what goes with them.
+
+use std::time::Duration;
+
+use super::route::{self, RouteUse};
+use crate::config::blocks::egress::{EgressNetwork, RuleBlock, RuleMatchBlock, ViaProxy, ViaProxyBlock};
+use crate::config::blocks::listener::Listener;
+use crate::config::context::Cx;
+use crate::config::read::At;
+use crate::names::Name;
+use crate::origin::{Origin, Scheme};
+use crate::policy::egress::{Action, Rule, RuleMatch, Target};
+use crate::policy::network::NetworkGuard;
+use crate::proxy::egress::{EgressConfig, RuleConfig};
+use crate::route::RouteConfig;
+use crate::tls::TlsClientConfig;
+use crate::upstream::{HttpVersion, UpstreamConfig, UpstreamOptions};
+
+/// Origins of one rule that are listed for its credential.
+const MAX_ORIGINS: usize = 64;
+/// Stands where the origin of the request will.
+const NOWHERE: &str = "https://egress.invalid";
+
+/// What makes a listener an egress listener.
+pub(super) fn egress(
+    block: &Listener,
+    proxy: Option<&url::Url>,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) -> Option<EgressConfig> {
+    let blocks: &[At<RuleBlock>] =
+        block.rules.as_ref().map(|rules| rules.value.as_slice()).unwrap_or_default();
+    super::listener::unique(blocks.iter().filter_map(|rule| rule.value.name.as_ref()), "rule", cx);
+    let proxy = match &block.via_proxy {
+        Some(via) => Some(via_proxy(via, cx)?),
+        None => proxy.cloned(),
+    };
+    check_clients(block, blocks, cx);
+    let rules: Vec<_> = blocks
+        .iter()
+        .enumerate()
+        .map(|(place, block)| rule(place, block, proxy.as_ref(), uses, cx))
+        .collect();
+    let unruled = RuleConfig {
+        rule: Rule { condition: RuleMatch::default(), action: Action::Deny },
+        route: RouteConfig::to(Name::try_new("dry-run").ok()?, nowhere(proxy)?),
+        upstream_port: None,
+        dry_run: false,
+        tunnel_idle: Duration::from_secs(600),
+    };
+    Some(EgressConfig {
+        rules: rules.into_iter().collect::<Option<_>>()?,
+        unruled,
+        network: network(block.egress_network.as_ref()),
+        dry_run: block.dry_run.as_ref()?.value,
+        pac: block.pac.as_ref()?.value,
+        socks5: block.socks5.as_ref()?.value,
+    })
+}
+
+/// A rule can only tell clients apart that the listener asks for.
+fn check_clients(listener: &Listener, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
+    let asked: Vec<&Name> =
+        listener.clients.iter().flat_map(|list| list.value.iter().map(|name| &name.value)).collect();
+    let conditions = rules.iter().filter_map(|rule| rule.value.r#match.as_ref());
+    for name in
+        conditions.filter_map(|condition| condition.value.clients.as_ref()).flat_map(|list| &list.value)
+    {
+        if !asked.contains(&&name.value) {
+            cx.error(name.span, format!("the listener does not ask for the client `{}`", name.value))
+                .hint("list it in `clients` of the listener, too");
+        }
+    }
+}
+
+fn nowhere(outbound_proxy: Option<url::Url>) -> Option<UpstreamConfig> {
+    let origin = Origin::try_new(NOWHERE).ok()?;
+    Some(UpstreamConfig {
+        origin,
+        http: HttpVersion::Auto,
+        tls: TlsClientConfig::default(),
+        outbound_proxy,
+        options: UpstreamOptions::default(),
+    })
+}
+
+fn network(block: Option<&At<EgressNetwork>>) -> NetworkGuard {
+    let Some(At { value: block, .. }) = block else { return NetworkGuard::default() };
+    let nets = |list: &Option<At<Vec<At<ipnet::IpNet>>>>| {
+        list.iter().flat_map(|list| list.value.iter().map(|net| net.value)).collect()
+    };
+    NetworkGuard::new(nets(&block.allow_private), nets(&block.deny))
+}
+
+fn rule(
+    place: usize,
+    at: &At<RuleBlock>,
+    proxy: Option<&url::Url>,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) -> Option<RuleConfig> {
+    let block = &at.value;
+    let action = block.action.as_ref()?.value;
+    let condition = condition(block.r#match.as_ref().map(|condition| &condition.value));
+    check_condition(at, action, &condition, cx);
+    check_credential(block, action, &condition, uses, cx);
+    let injects = block.credential.is_some();
+    let request_headers = route::edits(block.request_headers.as_ref(), injects, true, cx);
+    let response_headers = route::edits(block.response_headers.as_ref(), false, false, cx);
+    let tls = block.tls.as_ref().map(|tls| route::tls(tls, cx));
+    let via = block.via_proxy.as_ref().map(|via| via_proxy(via, cx));
+    let outbound_proxy = match via {
+        Some(via) => Some(via?),
+        None => proxy.cloned(),
+    };
+    let mut upstream = nowhere(outbound_proxy)?;
+    if let Some(tls) = tls {
+        upstream.tls = tls?;
+    }
+    let name = match &block.name {
+        Some(name) => name.value.clone(),
+        None => Name::try_new(&format!("rule-{}", place + 1)).ok()?,
+    };
+    let route = RouteConfig {
+        path_prefix: condition.path_prefix.clone().unwrap_or_else(|| "/".to_owned()),
+        methods: condition.methods.clone(),
+        credential: block.credential.as_ref().map(|name| name.value.clone()),
+        request_headers,
+        response_headers,
+        timeouts: route::timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
+        on_unauthorized: route::on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
+        wait_for_token: block.wait_for_token.as_ref()?.value,
+        allow_plaintext: block.allow_plaintext.as_ref()?.value,
+        ..RouteConfig::to(name, upstream)
+    };
+    Some(RuleConfig {
+        rule: Rule { condition, action },
+        route,
+        upstream_port: block.upstream_port.as_ref().map(|port| port.value.0),
+        dry_run: block.dry_run.as_ref()?.value,
+        tunnel_idle: block.tunnel_idle.as_ref()?.value.0,
+    })
+}
+
+fn condition(block: Option<&RuleMatchBlock>) -> RuleMatch {
+    let Some(block) = block else { return RuleMatch::default() };
+    RuleMatch {
+        hosts: block
+            .hosts
+            .iter()
+            .flat_map(|list| list.value.iter().map(|host| host.value.0.clone()))
+            .collect(),
+        ports: block
+            .ports
+            .iter()
+            .flat_map(|list| list.value.iter().map(|range| (range.value.0, range.value.1)))
+            .collect(),
+        clients: block
+            .clients
+            .iter()
+            .flat_map(|list| list.value.iter().map(|name| name.value.clone()))
+            .collect(),
+        methods: block
+            .methods
+            .iter()
+            .flat_map(|list| list.value.iter().map(|method| method.value.clone()))
+            .collect(),
+        path_prefix: block.path_prefix.as_ref().map(|prefix| prefix.value.0.clone()),
+    }
+}
+
+/// Conditions that cannot be meant with this action.
+fn check_condition(at: &At<RuleBlock>, action: Action, condition: &RuleMatch, cx: &mut Cx<'_>) {
+    let block = &at.value;
+    let spot = block.action.as_ref().map_or(at.span, |action| action.span);
+    if condition.hosts.is_empty() && action != Action::Deny && !cx.reported_in(at.span) {
+        cx.error(spot, format!("a rule that says `{}` names the hosts that it is for", action.as_str()))
+            .hint("`match: {hosts: [api.example.com]}`; `hosts: [\"**\"]` if every host is meant");
+    }
+    if let Some(block) = block.r#match.as_ref().map(|condition| &condition.value) {
+        let unseen =
+            [block.methods.as_ref().map(|list| list.span), block.path_prefix.as_ref().map(|path| path.span)];
+        for span in unseen.into_iter().flatten().filter(|_| action == Action::Tunnel) {
+            cx.error(span, "a tunnel shows neither method nor path").hint("remove this condition");
+        }
+    }
+    if let Some(tls) = block.tls.as_ref().filter(|_| !matches!(action, Action::Upgrade | Action::Intercept)) {
+        cx.error(tls.span, format!("`tls` has no effect on a rule that says `{}`", action.as_str()));
+    }
+}
+
+/// A token goes to origins that are written down, in the rule or with the credential.
+fn check_credential(
+    block: &RuleBlock,
+    action: Action,
+    condition: &RuleMatch,
+    uses: &mut Vec<RouteUse>,
+    cx: &mut Cx<'_>,
+) {
+    let Some(credential) = &block.credential else { return };
+    let scheme = match action {
+        Action::Forward => Scheme::Http,
+        Action::Upgrade | Action::Intercept => Scheme::Https,
+        Action::Tunnel | Action::Deny | Action::StubTokenEndpoint => {
+            cx.error(credential.span, format!("a rule that says `{}` injects no token", action.as_str()))
+                .hint("remove `credential`; `upgrade` sends a plain request on over TLS with the token");
+            return;
+        }
+    };
+    let span = block.r#match.as_ref().map_or(credential.span, |condition| {
+        condition.value.hosts.as_ref().map_or(condition.span, |hosts| hosts.span)
+    });
+    let allow_plaintext = block.allow_plaintext.as_ref().is_some_and(|allowed| allowed.value);
+    let used = |origin: Option<Origin>| RouteUse {
+        credential: credential.clone(),
+        origins: origin.into_iter().map(|value| At { value, span }).collect(),
+        allow_plaintext,
+        open: false,
+        assumed: condition.ports.is_empty() && block.upstream_port.is_none(),
+    };
+    match origins(condition, scheme, block.upstream_port.as_ref().map(|port| port.value.0)) {
+        Some(origins) => uses.extend(origins.into_iter().map(|origin| used(Some(origin)))),
+        None => uses.push(RouteUse { open: true, ..used(None) }),
+    }
+}
+
+/// The origins that a rule leads to, where they can be told.
+fn origins(condition: &RuleMatch, scheme: Scheme, port: Option<u16>) -> Option<Vec<Origin>> {
+    let ports: Vec<u16> = match (port, condition.ports.as_slice()) {
+        (Some(port), _) => vec![port],
+        (None, []) => vec![scheme.default_port()],
+        (None, ranges) => ranges
+            .iter()
+            .map(|(from, to)| match (from == to, scheme, from) {
+                (false, ..) => None,
+                (true, Scheme::Https, 80) => Some(443),
+                (true, _, port) => Some(*port),
+            })
+            .collect::<Option<_>>()?,
+    };
+    if condition.hosts.is_empty()
+        || condition.hosts.len() * ports.len() > MAX_ORIGINS
+        || condition.hosts.iter().any(crate::policy::egress::HostPattern::is_wildcard)
+    {
+        return None;
+    }
+    let pairs =
+        condition.hosts.iter().flat_map(|host| ports.iter().map(move |port| (host.to_string(), *port)));
+    pairs.map(|(host, port)| Target::new(&host, port).ok()?.origin(scheme, None)).collect()
+}
+
+/// A proxy with its user and password, where they have fields of their own.
+fn via_proxy(via: &At<ViaProxy>, cx: &mut Cx<'_>) -> Option<url::Url> {
+    match &via.value {
+        ViaProxy::Url(url) => Some(url.0.clone()),
+        ViaProxy::Full(block) => with_password(block, cx),
+    }
+}
+
+fn with_password(block: &ViaProxyBlock, cx: &mut Cx<'_>) -> Option<url::Url> {
+    let at = block.url.as_ref()?;
+    let mut url = at.value.0.clone();
+    match (&block.username, &block.password) {
+        (None, None) => {}
+        (Some(username), password) => {
+            // Fails only for URLs that can have no user.
+            url.set_username(&username.value.0).ok()?;
+            if let Some(password) = password {
+                if !super::secret::check(password, "the proxy's password", cx) {
+                    return None;
+                }
+                let secret = password.value.read_blocking().ok()?;
+                url.set_password(Some(secret.expose())).ok()?;
+            }
+        }
+        (None, Some(password)) => {
+            cx.error(password.span, "`password` needs `username`");
+            return None;
+        }
+    }
+    Some(url)
+}

@@ -1,0 +1,182 @@
+//! What an egress listener does besides forwarding: tunnels, and answers of its own.
+//!
+//! Owns: opening a tunnel. Its bytes are the listener's to copy.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::{Egress, pac, stub};
+use crate::origin::Scheme;
+use crate::policy::egress::{Action, Target};
+use crate::proxy::answer::refuse;
+use crate::proxy::answer_body::Exchange;
+use crate::proxy::client::Switched;
+use crate::proxy::handle::refuse_body;
+use crate::proxy::{Client, ClientBody, Refusal, ResponseBody, Site};
+use crate::telemetry::counters::RouteCounters;
+
+/// What is not forwarded.
+#[derive(Debug)]
+pub(in crate::proxy) enum Local {
+    /// CONNECT to this target by the rule of this index.
+    Connection(usize, Target),
+    /// The rule of this index answers a token endpoint.
+    Stub(usize),
+    /// `/proxy.pac`.
+    Pac,
+    /// Denied by a rule, or by none.
+    Denied(Option<usize>),
+    /// The rule of this index takes it, and it cannot go on.
+    Refused(usize, Refusal),
+}
+
+/// A way that CONNECT opened. Counted as open until it is dropped.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The other end.
+    pub stream: TcpStream,
+    /// Over HTTP/2: what the client sends.
+    pub incoming: ClientBody,
+    /// How long no byte may come from either side.
+    pub idle_limit: Duration,
+    /// Of the rule.
+    pub count: TunnelCount,
+}
+
+/// Counts one tunnel of a rule.
+#[derive(Debug)]
+pub struct TunnelCount(Arc<RouteCounters>);
+
+impl TunnelCount {
+    pub(super) fn new(counters: &Arc<RouteCounters>) -> Self {
+        counters.tunnels.increment();
+        Self(Arc::clone(counters))
+    }
+
+    /// Bytes came from the client.
+    #[inline]
+    pub fn from_client(&self, bytes: usize) {
+        self.0.tunnel_bytes[0].add(bytes as u64);
+    }
+
+    /// Bytes came for the client.
+    #[inline]
+    pub fn to_client(&self, bytes: usize) {
+        self.0.tunnel_bytes[1].add(bytes as u64);
+    }
+}
+
+impl Drop for TunnelCount {
+    fn drop(&mut self) {
+        self.0.tunnels.decrement();
+    }
+}
+
+impl Egress {
+    /// Opens a way to `target` by a rule.
+    pub(super) async fn dial(&self, rule: usize, target: &Target) -> Result<TcpStream, Refusal> {
+        let site = &self.rules[rule];
+        let mut config = site.config.route.clone();
+        config.upstream.origin =
+            site.config.origin(Action::Tunnel, target, Scheme::Http).ok_or(Refusal::BadHost)?;
+        Ok(self.connector(site, &config)?.connect_plain().await?)
+    }
+
+    pub(super) fn counters(&self, site: &Site, rule: Option<usize>) -> Arc<RouteCounters> {
+        Arc::clone(rule.map_or(&site.unrouted, |rule| &self.rules[rule].counters))
+    }
+}
+
+/// Answers what is not forwarded.
+pub(in crate::proxy) async fn answer<B>(
+    site: &Site,
+    client: &Rc<Client>,
+    request: Request<B>,
+    local: Local,
+    began: Instant,
+) -> Response<ResponseBody>
+where
+    B: Body + Into<ClientBody>,
+{
+    let Some(egress) = &site.egress else { unreachable!("only an egress listener gives one") };
+    let id = site.identity.ids.of(request.headers());
+    let (rule, refusal) = match local {
+        Local::Connection(rule, target) => match connect(egress, client, request, rule, &target).await {
+            Ok(()) => {
+                let mut answer = Response::new(empty(client, egress.counters(site, Some(rule)), 200, began));
+                *answer.status_mut() = StatusCode::OK;
+                return answer;
+            }
+            Err(refusal) => (Some(rule), refusal),
+        },
+        Local::Stub(rule) => {
+            let answer = stub::answer(request.method());
+            refuse_body(request);
+            return ours(answer, client, egress.counters(site, Some(rule)), began);
+        }
+        Local::Pac => {
+            let answer = pac::answer(egress, request.headers().get(header::HOST));
+            return ours(answer, client, Arc::clone(&site.unrouted), began);
+        }
+        Local::Denied(rule) => {
+            let name = rule.map(|rule| egress.rules[rule].name().clone());
+            refuse_body(request);
+            (rule, Refusal::EgressDenied(name))
+        }
+        Local::Refused(rule, refusal) => {
+            refuse_body(request);
+            (Some(rule), refusal)
+        }
+    };
+    let counters = egress.counters(site, rule);
+    if !matches!(refusal, Refusal::EgressDenied(_)) {
+        counters.errors.increment();
+    }
+    refuse(&refusal, &id, &counters, client, began)
+}
+
+async fn connect<B: Into<ClientBody>>(
+    egress: &Egress,
+    client: &Client,
+    request: Request<B>,
+    rule: usize,
+    target: &Target,
+) -> Result<(), Refusal> {
+    let site = &egress.rules[rule];
+    if site.config.rule.action == Action::Intercept {
+        return Err(Refusal::NoTunnel);
+    }
+    let stream = egress.dial(rule, target).await?;
+    client.switch_to(Switched::Tunnel(Tunnel {
+        stream,
+        incoming: request.into_body().into(),
+        idle_limit: site.config.tunnel_idle,
+        count: TunnelCount::new(&site.counters),
+    }));
+    Ok(())
+}
+
+fn empty(client: &Rc<Client>, counters: Arc<RouteCounters>, status: u16, began: Instant) -> ResponseBody {
+    ResponseBody::full(Bytes::new(), Exchange { client: Rc::clone(client), counters, status, began })
+}
+
+/// An answer of our own that is no refusal.
+fn ours(
+    answer: Response<Bytes>,
+    client: &Rc<Client>,
+    counters: Arc<RouteCounters>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    let (mut head, body) = answer.into_parts();
+    head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let status = head.status.as_u16();
+    let exchange = Exchange { client: Rc::clone(client), counters, status, began };
+    Response::from_parts(head, ResponseBody::full(body, exchange))
+}
