@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use http_body::Frame;
 
+use super::extended::Accept;
 use super::headers::Seen;
 
 /// What one request asks for.
@@ -15,6 +16,8 @@ use super::headers::Seen;
 pub(super) struct Asked {
     /// The protocols to switch to, in the client's order.
     upgrade: Option<HeaderValue>,
+    /// What the upstream has to answer a key of ours with.
+    accept: Option<HeaderValue>,
     /// The client takes trailers.
     pub(super) trailers: bool,
     /// The trailers that the client sends.
@@ -32,6 +35,7 @@ impl Asked {
             (bodiless && lists(headers, &header::CONNECTION, "upgrade")).then(|| protocols(headers));
         let asked = Self {
             upgrade: upgrade.flatten(),
+            accept: head.extensions.get::<Accept>().map(|accept| accept.0.clone()),
             trailers: lists(headers, &header::TE, "trailers"),
             declared: declared(headers),
         };
@@ -53,10 +57,18 @@ impl Asked {
         }
     }
 
+    /// Whether another protocol is asked for.
+    pub(super) fn switches(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
     /// What a 101 switches to, if it was offered (RFC 9110, 7.8).
     pub(super) fn granted(&self, answer: &HeaderMap) -> Option<HeaderValue> {
         let offered = self.upgrade.as_ref()?;
         let granted = single(answer, &header::UPGRADE)?;
+        if self.accept.is_some() && single(answer, &header::SEC_WEBSOCKET_ACCEPT) != self.accept.as_ref() {
+            return None;
+        }
         let all_offered =
             || options(granted).all(|name| options(offered).any(|offer| offer.eq_ignore_ascii_case(name)));
         let named = options(granted).next().is_some();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::Request;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -33,10 +33,8 @@ impl From<Incoming> for ClientBody {
 
 impl ClientBody {
     /// The body of a request over HTTP/2.
-    pub fn of_stream(request: Request<RecvStream>) -> Request<Self> {
-        let (head, stream) = request.into_parts();
-        let body = StreamBody::new(stream, &head.headers, false);
-        Request::from_parts(head, Self::Http2(body))
+    pub fn of_stream(stream: RecvStream, headers: &HeaderMap) -> Self {
+        Self::Http2(StreamBody::new(stream, headers, false))
     }
 
     /// Whether what is not taken of it closes the connection.

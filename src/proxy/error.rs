@@ -126,6 +126,12 @@ pub enum Refusal {
         "NTLM and Negotiate authenticate a connection, and those to this upstream are shared (HTTP/2): set `http: h1` on the upstream"
     )]
     SharedConnection,
+    /// An upgrade for an upstream that speaks only HTTP/2.
+    #[error(
+        "the upstream speaks HTTP/2 and offers no WebSocket over it (RFC 8441); `http: auto` or `h1` of the upstream \
+         lets HTTP/1.1 be used"
+    )]
+    NoUpgrade,
     /// A 101 that nobody asked for.
     #[error("the upstream switched protocols unasked")]
     UnsolicitedUpgrade,
@@ -205,6 +211,7 @@ impl Refusal {
             Self::UpstreamClosed => tell(S::BAD_GATEWAY, "upstream-closed", "connection_terminated"),
             Self::UpstreamProtocol => tell(S::BAD_GATEWAY, "upstream-protocol", "http_protocol_error"),
             Self::SharedConnection => tell(S::BAD_GATEWAY, "shared-connection", "http_request_denied"),
+            Self::NoUpgrade => tell(S::BAD_GATEWAY, "upstream-no-upgrade", "http_upgrade_failed"),
             Self::UnsolicitedUpgrade => tell(S::BAD_GATEWAY, "upstream-upgrade", "http_upgrade_failed"),
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use http::{Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
+use super::asked::Asked;
 use super::body::Flow;
 use super::bound;
 use super::spare::Spare;
@@ -31,6 +32,7 @@ pub(super) async fn exchange(
     mut request: Request<RequestBody>,
     flow: Option<&Rc<Flow>>,
     spare: Option<&Spare<'_>>,
+    asked: Option<&Asked>,
 ) -> Result<Answer, Refusal> {
     let upstream = &*route.upstream;
     let admission = match upstream.entrance().enter_at_once() {
@@ -49,6 +51,9 @@ pub(super) async fn exchange(
             reached
         }
     };
+    if asked.is_some_and(Asked::switches) {
+        lease = lease.to_switch().await?;
+    }
     let mut first = true;
     loop {
         if upstream.has_origins() {
@@ -163,6 +168,9 @@ fn readdress(
 
 fn failure(error: &ExchangeError, client: &Client, flow: Option<&Rc<Flow>>) -> Refusal {
     tracing::debug!(%error, "an exchange with an upstream failed");
+    if matches!(error, ExchangeError::NoWebSocket) {
+        return Refusal::NoUpgrade;
+    }
     if client.body_is_late() {
         return Refusal::BodyTimeout;
     }

@@ -207,7 +207,8 @@ where
             }
         });
     }
-    let mut answer = exchange(route, client, request, flow.as_ref(), spare.as_ref()).await?;
+    let mut answer =
+        exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
             answer = once_more(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
@@ -261,7 +262,7 @@ async fn once_more(
         inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
         request = Request::from_parts(head, body);
     }
-    let answer = exchange(route, client, request, None, None).await?;
+    let answer = exchange(route, client, request, None, None, None).await?;
     if answer.response.status() == StatusCode::UNAUTHORIZED {
         route.counters.unauthorized.increment();
         route.refusals.fresh_token_refused(identity.clock.boot());

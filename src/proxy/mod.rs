@@ -19,6 +19,7 @@ mod client_body;
 pub mod egress;
 mod error;
 mod exchange;
+pub mod extended;
 mod forward;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -18,6 +18,8 @@ use super::lease::BodyPiece;
 /// The body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {
+    /// None: the connection has switched protocols.
+    Switched,
     /// Over HTTP/1.1.
     Http1(Incoming),
     /// Over HTTP/2. Its place on the connection is taken until it is dropped.
@@ -84,6 +86,7 @@ impl AnswerBody {
     /// The next piece. Over HTTP/1.1 somebody has to drive the connection.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<BodyPiece>> {
         match self {
+            Self::Switched => Poll::Ready(None),
             Self::Http1(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map(|piece| piece.map(|piece| piece.map_err(Into::into)))
             }
@@ -96,6 +99,7 @@ impl AnswerBody {
     /// Whether nothing more comes.
     pub fn is_end_stream(&self) -> bool {
         match self {
+            Self::Switched => true,
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(body, _) => body.is_end_stream(),
         }
@@ -104,6 +108,7 @@ impl AnswerBody {
     /// What is still to come.
     pub fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Switched => SizeHint::with_exact(0),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(body, _) => body.size_hint(),
         }

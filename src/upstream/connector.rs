@@ -57,6 +57,8 @@ pub struct Connector {
     origin: Origin,
     http: HttpVersion,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    /// The same for a connection that is to switch protocols.
+    tls_http1: Option<Arc<rustls::ClientConfig>>,
     outbound: Option<OutboundProxy>,
     deadline: Duration,
     guard: Option<Arc<dyn AddressGuard>>,
@@ -77,11 +79,17 @@ impl Connector {
             own.resumption = rustls::client::Resumption::in_memory_sessions(64);
             (Arc::new(own), client.name.clone())
         });
+        let tls_http1 = tls.as_ref().filter(|_| config.http == HttpVersion::Auto).map(|(config, _)| {
+            let mut own = rustls::ClientConfig::clone(config);
+            own.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(own)
+        });
         let outbound = config.outbound_proxy.as_ref().map(OutboundProxy::try_new).transpose()?;
         Ok(Self {
             origin: config.origin.clone(),
             http: config.http,
             tls,
+            tls_http1,
             outbound,
             deadline,
             guard: None,
@@ -207,11 +215,22 @@ impl Connector {
 
     /// Opens a connection within the deadline: name, TCP, tunnel, TLS.
     pub async fn connect(&self) -> Result<(Transport, Spoken), DialError> {
-        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried()).await;
+        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(self.tls.as_ref())).await;
         connected.unwrap_or(Err(DialError::Timeout))
     }
 
-    async fn connect_unhurried(&self) -> Result<(Transport, Spoken), DialError> {
+    /// The same for HTTP/1.1 alone, where the upstream may choose; `None` where it may not.
+    pub async fn connect_http1(&self) -> Option<Result<Transport, DialError>> {
+        let config = self.tls_http1.clone()?;
+        let tls = self.tls.as_ref().map(|(_, name)| (config, name.clone()));
+        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(tls.as_ref())).await;
+        Some(connected.unwrap_or(Err(DialError::Timeout)).map(|(transport, _)| transport))
+    }
+
+    async fn connect_unhurried(
+        &self,
+        tls: Option<&(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    ) -> Result<(Transport, Spoken), DialError> {
         if let Some(path) = self.origin.unix_path() {
             let stream = UnixStream::connect(path).await?;
             return Ok((Transport::Unix(stream), self.spoken().unwrap_or(Spoken::Http1)));
@@ -223,7 +242,7 @@ impl Connector {
         {
             proxy.open_tunnel(&mut stream, &self.origin).await?;
         }
-        let Some((config, name)) = &self.tls else {
+        let Some((config, name)) = tls else {
             return Ok((Transport::Tcp(stream), self.spoken().unwrap_or(Spoken::Http1)));
         };
         let stream = TlsConnector::from(Arc::clone(config))

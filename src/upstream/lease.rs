@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::http2::Stream;
-use super::{Admission, AnswerBody, Pool, Transport, http1};
+use super::{Admission, AnswerBody, DialError, Pool, Transport, http1};
 
 /// A place for one request. Dropped in the middle of an exchange it ends the exchange: by closing the connection, or
 /// over HTTP/2 by resetting the stream.
@@ -54,6 +54,9 @@ pub enum ExchangeError {
     /// Over HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
+    /// The upstream speaks HTTP/2 and takes no WebSockets over it, or another protocol was asked for.
+    #[error("the upstream takes no upgrade over HTTP/2")]
+    NoWebSocket,
     /// The body of the request.
     #[error("the body of the request broke off")]
     Body,
@@ -66,7 +69,7 @@ impl ExchangeError {
             Self::Http1(error) => error.is_parse(),
             // Found by us, not told by the other side.
             Self::Http2(error) => !error.is_io() && !error.is_remote(),
-            Self::Body => false,
+            Self::NoWebSocket | Self::Body => false,
         }
     }
 }
@@ -104,6 +107,18 @@ where
             Held::Http1(connection) => connection.reused,
             Held::Http2(stream) => stream.reused(),
             Held::Nothing => false,
+        }
+    }
+
+    /// The same for a request that asks to switch protocols: where the upstream takes no WebSockets over HTTP/2 but may
+    /// be asked in HTTP/1.1, a connection of its own.
+    pub async fn to_switch(self) -> Result<Self, DialError> {
+        match &self.held {
+            Held::Http2(stream) if !stream.takes_websockets() => match self.pool.connect_http1().await {
+                Some(lease) => lease,
+                None => Ok(self),
+            },
+            _ => Ok(self),
         }
     }
 
@@ -240,6 +255,13 @@ where
             Held::Http1(connection) if connection.has_ended() => {
                 let (transport, read) = connection.into_transport()?;
                 Some(Upgraded { transport, read, _lease: self })
+            }
+            Held::Http2(mut stream) => {
+                let bytes = stream.take_bytes()?;
+                // Its place is taken until the end.
+                self.held = Held::Http2(stream);
+                let transport = Transport::Stream(Box::new(bytes));
+                Some(Upgraded { transport, read: Bytes::new(), _lease: self })
             }
             _ => None,
         }

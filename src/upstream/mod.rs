@@ -18,7 +18,9 @@ mod many;
 mod outbound;
 mod pool;
 mod room;
+mod stream_io;
 mod transport;
+pub mod websocket;
 
 use std::fmt;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub use http2::Place;
 pub use lease::{BodyPiece, ExchangeError, Lease, SendError, Upgraded};
 pub use pool::{Pool, PoolLimits};
 pub use room::{Admission, Entrance, Full, Room, RoomConfig};
+pub use stream_io::StreamIo;
 pub use transport::Transport;
 
 /// `upstream:` of a route.

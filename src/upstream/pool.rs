@@ -160,6 +160,15 @@ where
             .unwrap_or(Err(DialError::Timeout))
     }
 
+    /// A new connection over HTTP/1.1, where the upstream may choose the protocol; `None` where it may not.
+    pub(super) async fn connect_http1(self: &Rc<Self>) -> Option<Result<Lease<B>, DialError>> {
+        let connection = match self.connector.connect_http1().await? {
+            Ok(transport) => http1::Connection::open(transport).await,
+            Err(error) => Err(error),
+        };
+        Some(connection.map(|connection| self.lease(Held::Http1(connection))))
+    }
+
     /// Many requests that come at once share one connection instead of opening one each.
     async fn connect_together(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
         loop {

@@ -3,10 +3,12 @@
 //! Owns: the server side of the protocol, its limits, and the one timer that watches the deadlines of all its streams.
 //! The streams are part of the connection's task: dropping it ends them all.
 
+mod census;
 mod stream;
 mod tunnel;
 mod wire;
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
-use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::time::Instant;
 
@@ -53,10 +55,13 @@ pub(super) async fn serve(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));
     let mut timer = Timer::new();
+    let flooded = Rc::new(Cell::new(false));
     let limit = Instant::now() + FAREWELL * 10;
-    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(Wire::new(stream, read)));
+    let mut handshake =
+        std::pin::pin!(builder.handshake::<_, Bytes>(Wire::new(stream, read, Rc::clone(&flooded))));
     let greeted = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
             return Poll::Ready(outcome.map_err(|error| broken(&error)));
@@ -76,6 +81,7 @@ pub(super) async fn serve(
         connection,
         open,
         streams: FuturesUnordered::new(),
+        flooded,
         clients: Vec::new(),
         watch: Rc::default(),
         link,
@@ -104,6 +110,8 @@ struct Serving<O, F> {
     streams: FuturesUnordered<F>,
     /// Of the open streams.
     clients: Vec<Rc<Client>>,
+    /// The client sends frames for nothing.
+    flooded: Rc<Cell<bool>>,
     watch: Rc<Watch>,
     link: Rc<Link>,
     phase: Phase,
@@ -119,7 +127,14 @@ where
         self.watch.keep(cx.waker());
         loop {
             self.poll_streams(cx);
-            match self.poll_connection(cx) {
+            let turn = self.poll_connection(cx);
+            if self.flooded.get() && !matches!(self.phase, Phase::Parting(_)) {
+                tracing::warn!("a client floods its connection with frames: it is closed");
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.phase = Phase::Parting(Instant::now() + FAREWELL);
+                continue;
+            }
+            match turn {
                 Poll::Ready(Some(end)) => return Poll::Ready(end),
                 Poll::Ready(None) => continue,
                 Poll::Pending => {}

@@ -10,11 +10,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
-use super::tunnel;
-use crate::proxy::{self, Client, ClientBody, ResponseBody, Site, Switched};
+use super::tunnel as connect;
+use crate::listener::serve::Stop;
+use crate::listener::timer::Timer;
+use crate::listener::tunnel;
+use crate::proxy::{self, Client, ClientBody, RequestBody, ResponseBody, Site, Switched, extended};
+use crate::upstream::{StreamIo, Upgraded};
 
 /// Serves one stream. Returns its `client`.
 pub(super) async fn run(
@@ -23,7 +27,14 @@ pub(super) async fn run(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Rc<Client> {
-    let request = ClientBody::of_stream(request);
+    let (mut head, incoming) = request.into_parts();
+    // What follows an extended CONNECT is no body: it waits for the upstream to agree.
+    let (body, incoming) = if head.method == Method::CONNECT && extended::as_upgrade(&mut head) {
+        (ClientBody::Empty, Some(incoming))
+    } else {
+        (ClientBody::of_stream(incoming, &head.headers), None)
+    };
+    let request = Request::from_parts(head, body);
     let answer = {
         let mut handling = pin!(proxy::handle(site, Rc::clone(&client), request));
         std::future::poll_fn(|cx| {
@@ -40,19 +51,43 @@ pub(super) async fn run(
         })
         .await
     };
-    match (answer, client.take_switched().map(|switched| *switched)) {
-        (Some(answer), Some(Switched::Tunnel(tunnel))) => {
+    match (answer, client.take_switched().map(|switched| *switched), incoming) {
+        (Some(answer), Some(Switched::Tunnel(tunnel)), _) => {
             // Its body, which is empty, ends the exchange that opened the tunnel.
             let (head, body) = answer.into_parts();
             drop(body);
             client.joined();
             // Boxed: a stream that only carries a request does not carry it.
-            Box::pin(tunnel::run(&client, Response::from_parts(head, ()), respond, tunnel)).await;
+            Box::pin(connect::run(&client, Response::from_parts(head, ()), respond, tunnel)).await;
         }
-        (Some(answer), _) => reply(&client, answer, respond).await,
-        (None, _) => {}
+        (Some(answer), Some(Switched::Upgraded(upstream)), Some(incoming))
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS =>
+        {
+            // Boxed: other streams do not carry it.
+            Box::pin(switch(answer, respond, incoming, upstream)).await;
+        }
+        (Some(answer), ..) => reply(&client, answer, respond).await,
+        (None, ..) => {}
     }
     client
+}
+
+/// The upstream has switched protocols (RFC 8441): the stream carries bytes to its end.
+async fn switch(
+    answer: Response<ResponseBody>,
+    mut respond: SendResponse<Bytes>,
+    incoming: RecvStream,
+    upstream: Upgraded<RequestBody>,
+) {
+    let (mut head, body) = answer.into_parts();
+    drop(body);
+    extended::as_stream_answer(&mut head.status, &mut head.headers);
+    let head = Response::from_parts(head, ());
+    let Ok(outgoing) = respond.send_response(head, false) else { return };
+    // What is left in it counts the upstream connection until the end.
+    let Upgraded { transport, read, .. } = upstream;
+    let near = (StreamIo::new(outgoing, incoming), Bytes::new());
+    tunnel::run(near, (transport, read), &Stop::default(), &mut Timer::new()).await;
 }
 
 async fn reply(client: &Client, answer: Response<ResponseBody>, mut respond: SendResponse<Bytes>) {

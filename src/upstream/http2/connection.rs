@@ -207,6 +207,11 @@ impl Place {
         self.0.served.get()
     }
 
+    /// Whether the upstream takes extended CONNECT (RFC 8441, 3).
+    pub(super) fn takes_websockets(&self) -> bool {
+        self.0.sender.borrow().is_extended_connect_protocol_enabled()
+    }
+
     /// Whether the connection is TLS.
     pub(super) fn secure(&self) -> bool {
         self.0.secure

@@ -7,13 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
+use h2::{RecvStream, SendStream};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, Request, Response, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Body;
 
 use super::connection::Place;
 use super::upload::{Upload, Uploaded};
-use crate::upstream::{AnswerBody, ExchangeError, SendError, StreamBody};
+use crate::upstream::{AnswerBody, ExchangeError, SendError, StreamBody, StreamIo, websocket};
 
 /// RFC 9113, 8.2.2: what HTTP/2 has no use for.
 const OF_HTTP1: [HeaderName; 5] = [
@@ -32,6 +34,18 @@ pub(in crate::upstream) struct Stream<B> {
     upload: Option<Upload<B>>,
     reused: bool,
     state: State,
+    /// For a request that is to become a WebSocket.
+    tunnel: Option<Box<Tunnel>>,
+}
+
+/// The two halves of what begins with an extended CONNECT.
+#[derive(Debug)]
+struct Tunnel {
+    outgoing: SendStream<Bytes>,
+    /// There when the upstream has agreed.
+    incoming: Option<RecvStream>,
+    /// What the client's key has to be answered with.
+    accept: Option<HeaderValue>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +63,22 @@ where
     B: Body<Data = Bytes> + 'static,
 {
     pub(in crate::upstream) fn new(place: Place) -> Self {
-        Self { reused: place.reused(), place: Some(Rc::new(place)), upload: None, state: State::Asking }
+        Self {
+            reused: place.reused(),
+            place: Some(Rc::new(place)),
+            upload: None,
+            state: State::Asking,
+            tunnel: None,
+        }
     }
 
     pub(in crate::upstream) fn reused(&self) -> bool {
         self.reused
+    }
+
+    /// Whether its upstream takes WebSockets.
+    pub(in crate::upstream) fn takes_websockets(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.takes_websockets())
     }
 
     /// Whether all of the request was sent and all of the answer is there.
@@ -114,6 +139,11 @@ where
                 unprocessed: true,
             });
         }
+        let switches = request.headers().contains_key(header::UPGRADE);
+        if switches && !(place.takes_websockets() && websocket::is_offered(request.headers())) {
+            let error = ExchangeError::NoWebSocket;
+            return Err(SendError { error, unsent: None, untaken: None, unprocessed: false });
+        }
         let (mut head, body) = request.into_parts();
         let host = head.headers.remove(header::HOST);
         for name in &OF_HTTP1 {
@@ -125,10 +155,15 @@ where
         parts.path_and_query = head.uri.into_parts().path_and_query.or(Some(PathAndQuery::from_static("/")));
         head.uri = Uri::from_parts(parts).unwrap_or_default();
         head.version = Version::HTTP_2;
-        let ended = body.is_end_stream();
+        let accept = if switches { as_extended_connect(&mut head) } else { None };
+        let ended = body.is_end_stream() && !switches;
         match place.open(Request::from_parts(head, ()), ended) {
             Ok((answer, stream)) => {
-                self.upload = (!ended).then(|| Upload::new(stream, body));
+                if switches {
+                    self.tunnel = Some(Box::new(Tunnel { outgoing: stream, incoming: None, accept }));
+                } else if !ended {
+                    self.upload = Some(Upload::new(stream, body));
+                }
                 Ok(answer)
             }
             Err(error) => {
@@ -138,7 +173,17 @@ where
     }
 
     fn answered(&mut self, place: Rc<Place>, answer: Response<h2::RecvStream>) -> Response<AnswerBody> {
-        let (head, stream) = answer.into_parts();
+        let (mut head, stream) = answer.into_parts();
+        if let Some(tunnel) = &mut self.tunnel {
+            if head.status.is_success() {
+                as_switched(&mut head, tunnel.accept.take());
+                tunnel.incoming = Some(stream);
+                return Response::from_parts(head, AnswerBody::Switched);
+            }
+            // There is nothing more to say to an upstream that does not agree.
+            let _ = tunnel.outgoing.send_data(Bytes::new(), true);
+            self.tunnel = None;
+        }
         let ended = stream.is_end_stream();
         self.state = if ended { State::Done } else { State::Answered };
         let place = (!ended).then_some(place);
@@ -167,6 +212,12 @@ where
         outcome
     }
 
+    /// The bytes of a stream whose upstream has agreed to switch.
+    pub(in crate::upstream) fn take_bytes(&mut self) -> Option<StreamIo> {
+        let Tunnel { outgoing, incoming, .. } = *self.tunnel.take()?;
+        Some(StreamIo::new(outgoing, incoming?))
+    }
+
     /// Moves the request's body on.
     pub(in crate::upstream) fn drive(&mut self, cx: &mut Context<'_>) {
         let _ = self.poll_upload(cx);
@@ -192,4 +243,21 @@ where
 fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote()
         && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+}
+
+/// RFC 8441, 5. The key of the handshake in HTTP/1.1 comes back as what has to answer it.
+fn as_extended_connect(head: &mut http::request::Parts) -> Option<HeaderValue> {
+    head.method = Method::CONNECT;
+    head.extensions.insert(Protocol::from_static("websocket"));
+    head.headers.remove(header::SEC_WEBSOCKET_KEY).map(|key| websocket::accept_of(&key))
+}
+
+/// The answer of an upstream that has agreed, as the 101 that it is to the client.
+fn as_switched(head: &mut http::response::Parts, accept: Option<HeaderValue>) {
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Some(accept) = accept {
+        head.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
 }
