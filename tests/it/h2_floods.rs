@@ -135,6 +135,7 @@ fn requests_that_are_taken_back_one_by_one_are_a_flood_too() {
         }
         sent += 1;
     }
-    assert!((390..1_000).contains(&sent), "{sent}");
+    // Those that are read in one go are reset before they are looked at: of these the codec takes fewer.
+    assert!((20..1_000).contains(&sent), "{sent}");
     assert!(end(&mut raw).is_none_or(|code| code == ENHANCE_YOUR_CALM));
 }

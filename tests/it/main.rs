@@ -19,6 +19,7 @@ mod grpc;
 mod h2_floods;
 mod h2_messages;
 mod h2_origin;
+mod h2_pool;
 mod h2_rig;
 mod h2_upstream;
 mod h2_websocket;
