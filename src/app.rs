@@ -27,6 +27,7 @@ use crate::route::RouteConfig;
 use crate::secret::SecretError;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError};
+use crate::telemetry::access::{AccessLog, OpenError};
 use crate::tls::renewal;
 
 /// A running proxy.
@@ -67,6 +68,9 @@ pub enum StartError {
     /// `admin.token`.
     #[error("admin.token: {0}")]
     AdminToken(SecretError),
+    /// The access or the audit log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
     /// The token store.
     #[error("the token store cannot be used: {0}")]
     Store(#[from] StoreError),
@@ -96,7 +100,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listener(ListenerError::OwnTls { .. }) | Self::Client(_) => 2,
-            Self::Listener(_) | Self::Admin(_) | Self::Signals(_) | Self::Store(_) => 1,
+            Self::Listener(_) | Self::Admin(_) | Self::Log(_) | Self::Signals(_) | Self::Store(_) => 1,
             Self::AdminToken(_) | Self::Credential { .. } | Self::Binding { .. } => 2,
         }
     }
@@ -105,6 +109,7 @@ impl StartError {
 impl App {
     /// Binds every socket, opens the store, starts the credentials, then accepts.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let log = AccessLog::open(config.log.access.clone(), config.log.audit.clone())?;
         let clients = Clients::try_new(&config.clients)?;
         let bound = BoundListeners::bind(&config.listeners, Arc::clone(&clients))?;
         let admin = bind_admin(&config).await?;
@@ -121,7 +126,7 @@ impl App {
         let own = [admin.as_ref().map(|(socket, _)| socket), health.as_ref()];
         let own: Vec<u16> = own.into_iter().flatten().filter_map(Socket::port).collect();
         bound.complete_egress(&|rule: &RouteConfig| binder(&config, &credentials, rule), &own)?;
-        let data = bound.start(config.limits, &credential_of, clock.clone())?;
+        let data = bound.logging_to(log).start(config.limits, &credential_of, clock.clone())?;
         let running = Arc::new(Running {
             credentials,
             data: Arc::new(data),

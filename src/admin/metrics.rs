@@ -170,6 +170,12 @@ impl Scrape {
         .counters(routes.iter().map(|route| (labels_of(route), route.traffic.errors)))?;
         family(
             encoder,
+            "bearward_throttled",
+            "Requests refused by `rate_limit` or `concurrency` of their route.",
+        )
+        .counters(routes.iter().map(|route| (labels_of(route), route.traffic.throttled)))?;
+        family(
+            encoder,
             "bearward_unauthorized",
             "Answers 401 to requests with our token, by what was done: replayed with the next token, or passed on.",
         )
@@ -294,6 +300,12 @@ impl Scrape {
             let at = listener.certificate.as_ref()?.not_after;
             Some(([("listener", listener.name.as_str())], millis_as_seconds(at.millis())))
         }))?;
+        family(
+            encoder,
+            "bearward_access_log_dropped",
+            "Lines of the access and audit log that were lost because they could not be written fast enough, or at all.",
+        )
+        .counters([([], self.data.log_lines_dropped)])?;
         let upstream = self.data.upstream_connections;
         family(encoder, "bearward_upstream_connections", "Open upstream connections.").gauges([
             ([("state", "active")], whole(upstream.active)),

@@ -224,6 +224,9 @@ impl Variables {
 fn configuration(variables: &Variables, folder: &Path) -> Result<Config, TryError> {
     let value = |name: &str| variables.value(name).map(str::to_owned);
     let mut config = config::parse_with(EXAMPLE, EXAMPLE_NAME, &value).map_err(TryError::Example)?;
+    // What it prints is for people.
+    config.log.access.enabled = false;
+    config.log.audit.enabled = false;
     let token_file = folder.join(ADMIN_TOKEN_FILE);
     write_private(&token_file, random_secret().expose())?;
     config.admin.token = Some(SecretSource::File(token_file));

@@ -8,7 +8,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("configuration", &["telemetry"]),
     ("listener", &["intercept"]),
     ("credential", &["dpop", "revoke_on_removal"]),
-    ("log", &["access", "audit"]),
 ];
 
 /// Values by choice.

@@ -33,6 +33,7 @@ use crate::listener::{BindAddress, Limits, ListenerConfig};
 use crate::policy::clients::ClientConfig;
 use crate::secret::SecretSource;
 use crate::store::StoreConfig;
+use crate::telemetry::access::{AccessConfig, AuditConfig};
 use context::Cx;
 pub use problem::Rendered;
 use problem::Severity;
@@ -84,6 +85,10 @@ pub struct LogConfig {
     pub level: tracing::Level,
     /// `format`.
     pub format: LogFormat,
+    /// `access`.
+    pub access: AccessConfig,
+    /// `audit`.
+    pub audit: AuditConfig,
 }
 
 /// `log.format`.

@@ -241,6 +241,26 @@ impl Parse for Fraction {
     }
 }
 
+/// A share from 0 to 1, in parts per million.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share(pub(super) u32);
+
+impl Parse for Share {
+    const WHAT: &'static str = "a share from 0 to 1, such as 0.1";
+    const NUMBERS: bool = true;
+    fn schema() -> Value {
+        json!({"title": "share", "type": ["number", "string"], "minimum": 0, "maximum": 1})
+    }
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        let share: f64 = text.parse().map_err(|_| ParseError::plain())?;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ParseError::plain());
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        Ok(Self((share * 1e6).round() as u32))
+    }
+}
+
 impl Parse for Name {
     const WHAT: &'static str = "a name";
     fn schema() -> Value {
@@ -360,6 +380,20 @@ mod tests {
         check("NaN", None);
         check("1e-7", None);
         check("x", None);
+    }
+
+    #[test]
+    fn shares_are_from_nothing_to_all() {
+        let check = |text: &str, expected: Option<u32>| {
+            assert_eq!(Share::parse(text).ok().map(|part| part.0), expected, "{text}");
+        };
+        check("0", Some(0));
+        check("1.0", Some(1_000_000));
+        check("0.25", Some(250_000));
+        check("1.1", None);
+        check("-0.1", None);
+        check("NaN", None);
+        check("10%", None);
     }
 
     #[test]

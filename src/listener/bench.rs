@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::boundary::Boundary;
-use crate::proxy::{Client, Link, Peer};
+use crate::proxy::{Client, ClientLimits, Link, Peer};
 
 /// The framing of one client connection.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Framing {
 
 impl Default for Framing {
     fn default() -> Self {
-        let client = Client::new(Rc::new(Link::new(Peer::default())));
+        let client = Client::new(Rc::new(Link::new(Peer::default(), ClientLimits::default())));
         Self { boundary: Boundary::default(), client }
     }
 }

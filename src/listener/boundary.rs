@@ -240,10 +240,10 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::proxy::{Link, Peer};
+    use crate::proxy::{ClientLimits, Link, Peer};
 
     fn client() -> Client {
-        Client::new(Rc::new(Link::new(Peer::default())))
+        Client::new(Rc::new(Link::new(Peer::default(), ClientLimits::default())))
     }
 
     /// The messages of a stream that comes in pieces of `size` bytes, and what is wrong with each.

@@ -24,9 +24,10 @@ use crate::clock::Clock;
 use crate::credential::{BoundCredential, BoundUsers};
 use crate::names::Name;
 use crate::policy::clients::{self, Clients, Gate, Throttle};
-use crate::proxy::{Identity, Refusals, Route, Site};
+use crate::proxy::{Identity, Refusals, Route, RouteLimits, Site};
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
+use crate::telemetry::access::{AccessLog, Labels};
 use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
 use crate::tls::server::TlsServer;
 use crate::upstream::{Shared, TlsClient, Upstream, UpstreamConfig};
@@ -44,6 +45,8 @@ pub struct DataPlane {
     shared: Vec<Vec<Shared>>,
     stop_accepting: CancellationToken,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// Ends with the workers.
+    log: Mutex<Option<AccessLog>>,
 }
 
 /// Listeners that are bound and checked and do not accept yet. Nothing but sockets was touched.
@@ -56,6 +59,7 @@ pub struct BoundListeners {
     tls: Vec<Vec<Option<TlsClient>>>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
     egress: Vec<Option<egress::Prepared>>,
+    log: Option<AccessLog>,
 }
 
 /// One worker's counters of routes: by listener, then by route; the last of each listener is for what no route took.
@@ -73,6 +77,7 @@ struct Prepared {
     shared: Shared,
     /// The same with other credentials, by the value that tells for whom.
     picks: Vec<(String, Prepared)>,
+    limits: Option<Arc<RouteLimits>>,
 }
 
 impl DataPlane {
@@ -90,9 +95,8 @@ impl DataPlane {
     fn start_worker(
         &mut self,
         number: usize,
-        limits: Limits,
         traffic: &WorkerTraffic,
-        build: impl FnOnce(Arc<WorkerCounters>, usize) -> Worker + Send + 'static,
+        build: impl FnOnce(Arc<WorkerCounters>) -> Worker + Send + 'static,
     ) -> Result<Desk, ListenerError> {
         let by_listener = || traffic.0.iter().map(|_| Counter::default()).collect();
         let counters = Arc::new(WorkerCounters {
@@ -108,7 +112,7 @@ impl DataPlane {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let own = Arc::clone(&counters);
         let thread = std::thread::Builder::new().name(format!("bw-worker-{number}")).spawn(move || {
-            let worker = build(own, limits.header_bytes);
+            let worker = build(own);
             worker::run(&runtime, worker, receiver);
         })?;
         self.threads().push(thread);
@@ -176,6 +180,7 @@ impl DataPlane {
             }),
         };
         snapshot.clients = self.clients.names().enumerate().map(client).collect();
+        snapshot.log_lines_dropped = self.log().as_ref().map_or(0, AccessLog::dropped);
         snapshot.upstream_connections = UpstreamConnections {
             idle: self.sum(|counters| counters.upstream_idle.get()),
             active: self.sum(|counters| counters.upstream_active.get()),
@@ -213,11 +218,19 @@ impl DataPlane {
             // A worker ends as soon as its connections are dropped.
             let _ = thread.join();
         }
+        let log = self.log().take();
+        if let Some(log) = log {
+            log.finish();
+        }
         usize::try_from(self.sum(|counters| counters.cut.get())).unwrap_or(usize::MAX)
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<AccessLog>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self) -> usize {
@@ -246,7 +259,16 @@ impl BoundListeners {
         for (listener, socket) in listeners.iter().zip(&sockets) {
             refuse_open_to_others(listener, socket)?;
         }
-        Ok(Self { clients, users: Vec::new(), listeners: listeners.to_vec(), sockets, tls, own_tls, egress })
+        Ok(Self {
+            clients,
+            users: Vec::new(),
+            listeners: listeners.to_vec(),
+            sockets,
+            tls,
+            own_tls,
+            egress,
+            log: None,
+        })
     }
 
     /// With the users of routes that translate passwords.
@@ -267,6 +289,12 @@ impl BoundListeners {
         self.egress.iter_mut().flatten().try_for_each(|egress| egress.complete(binder_of, &own))
     }
 
+    /// Writes a line of each exchange to `log`.
+    #[must_use]
+    pub fn logging_to(self, log: Option<AccessLog>) -> Self {
+        Self { log, ..self }
+    }
+
     /// Starts the workers, then accepts. `credential` gives the bound credential of a route.
     pub fn start(
         self,
@@ -274,7 +302,7 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { clients, users, listeners, sockets, tls, own_tls, egress } = self;
+        let Self { clients, users, listeners, sockets, tls, own_tls, egress, log } = self;
         let listeners = &listeners[..];
         let workers = limits.workers.unwrap_or_else(default_workers).max(1);
         let mut known = Vec::new();
@@ -296,19 +324,21 @@ impl BoundListeners {
                 .collect(),
             stop_accepting: CancellationToken::new(),
             threads: Mutex::default(),
+            log: Mutex::default(),
         };
         let pseudonym = ["bearward-", &format!("{:08x}", fastrand::u32(..))].concat();
         let ips: Vec<_> = sockets.iter().map(Bound::ip).collect();
         for number in 0..workers {
             let traffic = WorkerTraffic::new(listeners);
-            let desk = plane.start_worker(number, limits, &traffic, {
+            let desk = plane.start_worker(number, &traffic, {
                 let (listeners, prepared, ips) = (listeners.to_vec(), prepared.clone(), ips.clone());
                 let (traffic, clock, pseudonym) = (traffic.clone(), clock.clone(), pseudonym.clone());
                 let clock_of_clients = clock.clone();
                 let (own_tls, clients, egress) = (own_tls.clone(), Arc::clone(&clients), egress.clone());
-                let users = users.clone();
-                move |counters, header_bytes| {
-                    let identity = Rc::new(Identity::new(clock, &pseudonym));
+                let (users, log) = (users.clone(), log.as_ref().map(AccessLog::seed));
+                move |counters| {
+                    let log = log.map(|seed| Rc::new(seed.grow(clock.clone())));
+                    let identity = Rc::new(Identity::new(clock, &pseudonym, log.clone()));
                     let throttle = Arc::clone(clients.throttle());
                     let desk = clients::Desk::new(clients, clock_of_clients, &counters.clients);
                     let gates = gates(&desk, &listeners, &counters.denials);
@@ -317,14 +347,15 @@ impl BoundListeners {
                         sites(&listeners, (prepared, &egress), &ips, &traffic, &identity, &doors);
                     let checks = if number == 0 { checks(&upstreams) } else { Vec::new() };
                     let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
-                    let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls));
+                    let entry = |(listener, tls)| Rc::new(Entry::new(listener, tls, &limits));
                     let entries = listeners.iter().zip(own_tls).map(entry).collect();
-                    Worker { sites, entries, upstreams, checks, counters, header_bytes }
+                    Worker { sites, entries, upstreams, checks, counters, limits, log }
                 }
             })?;
             plane.desks.push(desk);
             plane.traffic.push(traffic);
         }
+        *plane.log() = log;
         plane.start_acceptor(sockets, limits.connections)?;
         Ok(plane)
     }
@@ -432,6 +463,7 @@ fn prepare_route(
         refusals: Arc::default(),
         shared: own,
         picks,
+        limits: RouteLimits::of(route),
     })
 }
 
@@ -492,10 +524,12 @@ fn sites(
         let route = |(place, route): (usize, &Prepared)| {
             let mut build = |one: &Prepared| {
                 let token = one.credential.as_ref().map(BoundCredential::reader);
-                let counters = Arc::clone(&counters[place]);
+                let credential = one.config.credential.as_ref().or(one.config.users.as_ref());
+                let labels = Labels::new(&listener.name, Some(&one.config.name), credential);
+                let counted = (Arc::clone(&counters[place]), labels);
                 let refusals = Arc::clone(&one.refusals);
-                let gate = doors.gates[index][place].clone();
-                Route::new(&one.config, upstream_of(one), token, counters, refusals, gate)
+                let gate = (doors.gates[index][place].clone(), route.limits.clone());
+                Route::new(&one.config, upstream_of(one), token, counted, refusals, gate)
             };
             let built = build(route);
             let picks = route.picks.iter().map(|(value, one)| (value.clone(), build(one))).collect();
@@ -522,6 +556,7 @@ fn sites(
                 Box::new(egress.site(counters, gate, doors.workers))
             }),
             unrouted: Arc::clone(&counters[listener.all_routes().count()]),
+            labels: Rc::new(Labels::new(&listener.name, None, None)),
             identity: Rc::clone(identity),
         }));
     }
@@ -541,6 +576,7 @@ mod tests {
             tls: None,
             trusted_proxies: crate::policy::trusted::TrustedProxies::default(),
             proxy_protocol: crate::listener::ProxyProtocol::Off,
+            underscores: crate::proxy::Underscores::Reject,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),

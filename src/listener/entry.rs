@@ -18,16 +18,12 @@ use tokio_rustls::TlsAcceptor;
 use super::proxy_protocol::{self, Header, HeaderError, Parsed};
 use super::serve::{Stop, Wish};
 use super::stream::{ClientStream, Protocol, Socket};
-use super::{ListenerConfig, ProxyProtocol};
+use super::{Limits, ListenerConfig, ProxyProtocol};
 use crate::names::Name;
 use crate::policy::trusted::TrustedProxies;
-use crate::proxy::Peer;
+use crate::proxy::{ClientLimits, Peer};
 use crate::tls::server::TlsServer;
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a PROXY header may take.
-const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// A TLS record of the largest size, with its header.
 const READ_AHEAD: usize = 18 * 1024;
 /// How the first record of a handshake begins (RFC 8446, 5.1).
@@ -42,6 +38,11 @@ pub(super) struct Entry {
     trusted: Rc<TrustedProxies>,
     proxy_protocol: ProxyProtocol,
     tls: Option<Arc<TlsServer>>,
+    /// How long a TLS handshake may take, and a PROXY header.
+    handshake_limit: Duration,
+    header_limit: Duration,
+    /// What its clients may send.
+    pub(super) limits: ClientLimits,
     /// A wrong PROXY header is a mistake of an operator: told once.
     warned: Cell<bool>,
 }
@@ -64,7 +65,7 @@ pub(super) enum Refused {
     #[error("the TLS handshake: {0}")]
     Tls(io::Error),
     /// The same.
-    #[error("the TLS handshake took longer than 10 s")]
+    #[error("the TLS handshake took too long")]
     TlsLate,
     /// The same.
     #[error("cleartext where TLS is spoken; an http:// URL?")]
@@ -86,7 +87,7 @@ pub(super) enum HeaderRefused {
     Missing,
     #[error(transparent)]
     Broken(#[from] HeaderError),
-    #[error("it took longer than 10 s")]
+    #[error("it took too long")]
     Late,
     #[error("there is nothing")]
     Silent,
@@ -95,12 +96,15 @@ pub(super) enum HeaderRefused {
 }
 
 impl Entry {
-    pub(super) fn new(config: &ListenerConfig, tls: Option<Arc<TlsServer>>) -> Self {
+    pub(super) fn new(config: &ListenerConfig, tls: Option<Arc<TlsServer>>, limits: &Limits) -> Self {
         Self {
             listener: config.name.clone(),
             trusted: Rc::new(config.trusted_proxies.clone()),
             proxy_protocol: config.proxy_protocol,
             tls,
+            handshake_limit: limits.tls_handshake_timeout,
+            header_limit: limits.client.header_timeout,
+            limits: ClientLimits { underscores: config.underscores, ..limits.client },
             warned: Cell::new(false),
         }
     }
@@ -140,7 +144,7 @@ impl Entry {
         match &self.tls {
             None => Ok(Entered { stream: ClientStream::Plain(socket), protocol: Protocol::Auto, peer }),
             Some(tls) => {
-                let entered = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(tls, socket, peer));
+                let entered = tokio::time::timeout(self.handshake_limit, handshake(tls, socket, peer));
                 unless_stopped(entered, stop).await?.unwrap_or(Err(Refused::TlsLate))
             }
         }
@@ -153,7 +157,7 @@ impl Entry {
             // Its bytes are a client's, whatever they look like.
             return if required { Err(HeaderRefused::Untrusted) } else { Ok(peer) };
         }
-        let header = match tokio::time::timeout(HEADER_LIMIT, read_header(socket)).await {
+        let header = match tokio::time::timeout(self.header_limit, read_header(socket)).await {
             Ok(header) => header?,
             Err(_) => return Err(HeaderRefused::Late),
         };
@@ -291,13 +295,14 @@ mod tests {
             tls: None,
             trusted_proxies: TrustedProxies::new(vec![TrustedPeer::Unix]),
             proxy_protocol,
+            underscores: crate::proxy::Underscores::Reject,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),
             routes: Vec::new(),
             egress: None,
         };
-        Entry::new(&config, tls)
+        Entry::new(&config, tls, &Limits::default())
     }
 
     /// What a client's bytes, one each two seconds, come to, and after how many seconds.
@@ -329,13 +334,13 @@ mod tests {
     async fn whoever_dawdles_is_cut_after_ten_seconds() {
         let tls = entry(ProxyProtocol::Off, true);
         let header = entry(ProxyProtocol::Required, true);
-        let late = |what: &str| (format!("{what} took longer than 10 s"), 10);
+        let late = |what: &str| (format!("{what} took too long"), 10);
         assert_eq!(slowly(&tls, b"", false).await, late("the TLS handshake"));
         assert_eq!(slowly(&tls, &[22, 3, 1, 1, 0, 1, 0, 0, 1, 0], false).await, late("the TLS handshake"));
         assert_eq!(slowly(&header, b"", false).await, late("the PROXY header: it"));
         assert_eq!(slowly(&header, b"PROXY UNKNOWN ", false).await, late("the PROXY header: it"));
         let (said, after) = slowly(&header, b"PROX", false).await;
-        assert_eq!((said.as_str(), after), ("the PROXY header: it took longer than 10 s", 10));
+        assert_eq!((said.as_str(), after), ("the PROXY header: it took too long", 10));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::boundary::Boundary;
-use crate::proxy::{Client, Link, Malformed, Peer};
+use crate::proxy::{Client, ClientLimits, Link, Malformed, Peer};
 
 /// How a stream was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ struct Reading {
 }
 
 fn read(stream: &[u8], size: usize) -> Reading {
-    let client = Client::new(Rc::new(Link::new(Peer::default())));
+    let client = Client::new(Rc::new(Link::new(Peer::default(), ClientLimits::default())));
     let mut boundary = Boundary::default();
     let mut reading = Reading { taken: 0, refused: false, malformed: Vec::new() };
     while reading.taken < stream.len() {

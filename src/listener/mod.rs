@@ -26,10 +26,12 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::names::Name;
 use crate::policy::trusted::TrustedProxies;
 use crate::proxy::egress::EgressConfig;
+use crate::proxy::{ClientLimits, Underscores};
 use crate::route::RouteConfig;
 use crate::tls::TlsError;
 use crate::tls::server::TlsServerConfig;
@@ -54,6 +56,8 @@ pub struct ListenerConfig {
     pub proxy_protocol: ProxyProtocol,
     /// `allow_unauthenticated`.
     pub allow_unauthenticated: bool,
+    /// `headers.underscores`.
+    pub underscores: Underscores,
     /// `allowed_origins`: exact values of Origin.
     pub allowed_origins: Vec<String>,
     /// `clients`: who may use it; empty: whoever reaches it.
@@ -117,11 +121,44 @@ pub struct Limits {
     pub header_bytes: usize,
     /// `workers`; `None`: min(cores of the cgroup, 8).
     pub workers: Option<usize>,
+    /// `tls_handshake_timeout`: 10 s.
+    pub tls_handshake_timeout: Duration,
+    /// `tunnel_idle_timeout`: how long neither side of a tunnel may send a byte: 10 min.
+    pub tunnel_idle_timeout: Duration,
+    /// `http2`.
+    pub http2: Http2Limits,
+    /// What concerns requests.
+    pub client: ClientLimits,
+}
+
+/// `limits.http2`: of each client connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// `max_concurrent_streams`: 100.
+    pub max_concurrent_streams: u32,
+    /// `stream_window`: what a client may send of one body before an upstream takes it: 1 MiB.
+    pub stream_window: u32,
+    /// `connection_window`: and of all together: 2 MiB.
+    pub connection_window: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self { max_concurrent_streams: 100, stream_window: 1024 * 1024, connection_window: 2 * 1024 * 1024 }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, header_bytes: 32 * 1024, workers: None }
+        Self {
+            connections: 10_000,
+            header_bytes: 32 * 1024,
+            workers: None,
+            tls_handshake_timeout: Duration::from_secs(10),
+            tunnel_idle_timeout: Duration::from_secs(600),
+            http2: Http2Limits::default(),
+            client: ClientLimits::default(),
+        }
     }
 }
 

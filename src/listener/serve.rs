@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
@@ -20,9 +21,9 @@ use super::boundary::Boundary;
 use super::detect;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
-use super::{http2, socks, tunnel};
+use super::{Limits, http2, socks, tunnel};
 use crate::proxy::egress::Tunnel;
-use crate::proxy::{self, Client, Due, Link, Site, Switched};
+use crate::proxy::{self, Client, ClientLimits, Due, Link, Site, Switched};
 use crate::upstream::Upgraded;
 
 /// How a connection is told to stop.
@@ -77,7 +78,7 @@ pub(super) async fn serve(
     protocol: Protocol,
     link: Rc<Link>,
     site: Rc<Site>,
-    header_bytes: usize,
+    limits: &Limits,
     stop: Rc<Stop>,
 ) -> End {
     let client = Rc::new(Client::new(Rc::clone(&link)));
@@ -102,12 +103,12 @@ pub(super) async fn serve(
     });
     match detected.await {
         // Boxed: a connection that speaks HTTP/1.1 does not carry it.
-        Ok(Protocol::Http2) => Box::pin(http2::serve(stream, read, link, site, header_bytes, stop)).await,
+        Ok(Protocol::Http2) => Box::pin(http2::serve(stream, read, link, site, limits, stop)).await,
         // Boxed, too.
         Ok(_) if read.first() == Some(&socks::VERSION) && site.speaks_socks() => {
             Box::pin(socks::serve(stream, read, client, site, stop, timer)).await
         }
-        Ok(_) => serve_http1((stream, read), client, site, header_bytes, stop, timer).await,
+        Ok(_) => serve_http1((stream, read), client, site, limits, stop, timer).await,
         Err(end) => end,
     }
 }
@@ -116,7 +117,7 @@ async fn serve_http1(
     (stream, read): (ClientStream, Bytes),
     client: Rc<Client>,
     site: Rc<Site>,
-    header_bytes: usize,
+    limits: &Limits,
     stop: Rc<Stop>,
     mut timer: Timer,
 ) -> End {
@@ -128,7 +129,14 @@ async fn serve_http1(
         async move { Ok::<_, std::convert::Infallible>(proxy::handle(site, client, request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.writev(false).max_header_size(header_bytes).max_buf_size(header_bytes.max(64 * 1024));
+    builder
+        .writev(false)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(64 * 1024));
+    if limits.client.header_count != ClientLimits::default().header_count {
+        // Another number than hyper's own costs an allocation a request.
+        builder.max_headers(limits.client.header_count);
+    }
     let mut connection = builder.serve_connection(io, service);
     let mut finishing = false;
     let end = std::future::poll_fn(|cx| {
@@ -164,27 +172,39 @@ async fn serve_http1(
     match client.take_switched() {
         Some(switched) if end == End::Closed => {
             // Boxed: a connection that only speaks HTTP does not carry it.
+            let idle = limits.tunnel_idle_timeout;
             let tunnel = {
                 let parts = connection.into_parts();
                 Box::pin(async move {
                     let Observed { stream, read, .. } = parts.io.into_inner();
                     let near = (stream, Bytes::from([parts.read_buf, read].concat()));
-                    join(near, *switched, &stop, &mut timer).await
+                    join(near, *switched, idle, &stop, &mut timer).await
                 })
             };
             tunnel.await
+        }
+        _ if end == End::Late && client.is_in_first_head() => {
+            let Observed { mut stream, .. } = connection.into_parts().io.into_inner();
+            tell_late(&mut stream);
+            end
         }
         _ => end,
     }
 }
 
-/// Copies between a client and what it was joined with.
-async fn join(near: (ClientStream, Bytes), switched: Switched, stop: &Stop, timer: &mut Timer) -> End {
+/// Copies between a client and what it was joined with. `idle`: how long no byte may come after an upgrade.
+async fn join(
+    near: (ClientStream, Bytes),
+    switched: Switched,
+    idle: Duration,
+    stop: &Stop,
+    timer: &mut Timer,
+) -> End {
     match switched {
         Switched::Upgraded(upstream) => {
             // What is left in it counts the upstream connection until the end.
             let Upgraded { transport, read, .. } = upstream;
-            tunnel::run(near, (transport, read), stop, timer).await
+            tunnel::run(near, (transport, read), stop, timer, idle).await
         }
         Switched::Tunnel(tunnel) => {
             let Tunnel { stream, idle_limit, count, .. } = tunnel;
@@ -192,6 +212,15 @@ async fn join(near: (ClientStream, Bytes), switched: Switched, stop: &Stop, time
             tunnel::run_watched(near, (stream, Bytes::new()), watch, stop, timer).await
         }
     }
+}
+
+/// Says why, where nothing was said yet: once, without waiting for a client that does not read.
+fn tell_late(stream: &mut ClientStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut *stream).poll_write(&mut cx, ANSWER);
+    let _ = Pin::new(&mut *stream).poll_flush(&mut cx);
+    let _ = Pin::new(stream).poll_shutdown(&mut cx);
 }
 
 impl Stop {

@@ -16,6 +16,8 @@ pub struct DataSnapshot {
     pub clients: Vec<ClientSnapshot>,
     /// Connections to all upstreams.
     pub upstream_connections: UpstreamConnections,
+    /// Lines of the access and the audit log that were lost.
+    pub log_lines_dropped: u64,
 }
 
 /// One listener.
@@ -90,6 +92,8 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers of our own that say that forwarding failed, and answers that broke off.
     pub errors: u64,
+    /// Requests that were refused because of a rate or of too many at once.
+    pub throttled: u64,
     /// Answers 401 to a request that carried our token.
     pub unauthorized: u64,
     /// Requests that were sent again with a newer token after a 401.
@@ -122,6 +126,7 @@ impl Traffic {
         }
         self.requests = self.code_classes.iter().sum();
         self.errors += counters.errors.get();
+        self.throttled += counters.throttled.get();
         self.unauthorized += counters.unauthorized.get();
         self.replayed += counters.replayed.get();
         self.tunnels = self.tunnels.wrapping_add(counters.tunnels.get());

@@ -17,8 +17,6 @@ use super::serve::{End, Stop, Wish};
 use super::timer::Timer;
 use crate::proxy::egress::TunnelCount;
 
-/// How long no byte may come from either side.
-const IDLE_LIMIT: Duration = Duration::from_secs(600);
 /// What is read at once, each way.
 const BUFFER: usize = 16 * 1024;
 
@@ -31,14 +29,20 @@ pub(super) struct Watch<'a> {
     pub(super) count: Option<&'a TunnelCount>,
 }
 
-/// Passes bytes until the tunnel ends. Each side brings what was read of it already. A side that has said all is told
-/// to the other, which may still speak.
-pub(super) async fn run<C, U>(client: (C, Bytes), upstream: (U, Bytes), stop: &Stop, timer: &mut Timer) -> End
+/// Passes bytes until the tunnel ends; `idle` is how long none may come from either side. Each side brings what was
+/// read of it already. A side that has said all is told to the other, which may still speak.
+pub(super) async fn run<C, U>(
+    client: (C, Bytes),
+    upstream: (U, Bytes),
+    stop: &Stop,
+    timer: &mut Timer,
+    idle: Duration,
+) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    run_watched(client, upstream, Watch { idle_limit: IDLE_LIMIT, count: None }, stop, timer).await
+    run_watched(client, upstream, Watch { idle_limit: idle, count: None }, stop, timer).await
 }
 
 /// The same, watched in another way.
@@ -131,7 +135,7 @@ mod tests {
         let begun = Instant::now();
         let (stop, mut timer) = (Stop::default(), Timer::new());
         let early = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
-        let tunnel = run((near, early.0), (far, early.1), &stop, &mut timer);
+        let tunnel = run((near, early.0), (far, early.1), &stop, &mut timer, Duration::from_secs(600));
         let talk = async {
             assert_eq!(
                 (client.read_u8().await.expect("byte"), upstream.read_u8().await.expect("byte")),
@@ -151,7 +155,8 @@ mod tests {
         let (far, _upstream) = tokio::io::duplex(64);
         let begun = Instant::now();
         let (stop, mut timer) = (Stop::default(), Timer::new());
-        let tunnel = run((near, Bytes::new()), (far, Bytes::new()), &stop, &mut timer);
+        let tunnel =
+            run((near, Bytes::new()), (far, Bytes::new()), &stop, &mut timer, Duration::from_secs(600));
         let order = async {
             stop.ask(Wish::Finish);
             tokio::time::sleep(Duration::from_secs(30)).await;

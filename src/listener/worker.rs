@@ -15,15 +15,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use super::Limits;
 use super::entry::{Entered, Entry, Refused};
 use super::serve::{End, Stop, Wish, serve};
 use super::stream::{ClientStream, Protocol, Socket};
 use crate::policy::clients::UnixPeer;
 use crate::proxy::{Link, Peer, RequestBody, Site};
+use crate::telemetry::access::WorkerLog;
 use crate::telemetry::counters::{ClientCounters, Counter, DenialCounters};
 use crate::upstream::{self, HealthCheck, Upstream};
 
-/// How often idle upstream connections are looked through.
+/// How often idle upstream connections are looked through and log lines handed on.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
@@ -72,7 +74,8 @@ pub(super) struct Worker {
     /// Which of them this worker checks, for all workers.
     pub(super) checks: Vec<(Rc<Upstream<RequestBody>>, HealthCheck)>,
     pub(super) counters: Arc<WorkerCounters>,
-    pub(super) header_bytes: usize,
+    pub(super) limits: Limits,
+    pub(super) log: Option<Rc<WorkerLog>>,
 }
 
 struct Connections {
@@ -199,10 +202,10 @@ struct Open {
 
 impl Open {
     async fn serve(self, entered: Entered, stop: Rc<Stop>) {
-        let link = Rc::new(Link::new(entered.peer));
+        let link = Rc::new(Link::new(entered.peer, self.worker.entries[self.listener].limits));
         let site = Rc::clone(&self.worker.sites[self.listener]);
-        let header_bytes = self.worker.header_bytes;
-        if serve(entered.stream, entered.protocol, link, site, header_bytes, stop).await == End::RefusedHead {
+        let limits = &self.worker.limits;
+        if serve(entered.stream, entered.protocol, link, site, limits, stop).await == End::RefusedHead {
             self.worker.counters.refused_heads[self.listener].increment();
         }
     }
@@ -243,6 +246,9 @@ async fn sweep(worker: Rc<Worker>) {
             let (of_idle, of_active) = egress.sweep(now);
             idle += of_idle;
             active += of_active;
+        }
+        if let Some(log) = &worker.log {
+            log.flush();
         }
         worker.counters.upstream_idle.set(idle as u64);
         worker.counters.upstream_active.set(active as u64);

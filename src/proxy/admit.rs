@@ -14,9 +14,6 @@ use crate::route::authority::Authority;
 use crate::route::path;
 use crate::route::table::Match;
 
-/// The longest request target.
-const MAX_TARGET: usize = 8 * 1024;
-
 /// Fields by which a client asks for another method than the one in the request line.
 const METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
@@ -41,7 +38,7 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
     if method == Method::CONNECT {
         return Err(Refusal::NoTunnel);
     }
-    judge_form(request)?;
+    judge_form(client, request)?;
     let uri = request.uri();
     let authority = authority_of(client, request)?;
     let raw_path = uri.path();
@@ -82,16 +79,17 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
 }
 
 /// What holds for a request wherever it is to go: its method, its fields over HTTP/2, its length.
-pub(super) fn judge_form<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub(super) fn judge_form<B>(client: &Client, request: &Request<B>) -> Result<(), Refusal> {
     // RFC 9110, 9.3.8: an answer to TRACE would show the injected credential. Some servers do not heed the case.
     let method = request.method().as_str();
     if method.eq_ignore_ascii_case("TRACE") || method.eq_ignore_ascii_case("TRACK") {
         return Err(Refusal::MethodNotAllowed(Vec::new()));
     }
     if request.version() == Version::HTTP_2 {
-        stream::judge(request)?;
+        stream::judge(request, client.link.limits.header_count)?;
     }
-    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+    let longest = client.link.limits.uri_bytes;
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > longest) {
         return Err(Refusal::UriTooLong);
     }
     Ok(())

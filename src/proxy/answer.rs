@@ -37,6 +37,8 @@ pub(super) fn relay(
 ) -> Response<ResponseBody> {
     let Forwarded { answer: Answer { response, mut lease, at }, flow, asked } = forwarded;
     let (mut head, incoming) = response.into_parts();
+    // From here on the two sides may be in conversation.
+    client.unhurried();
     if head.status.is_informational() {
         return switch(identity, route, client, head, lease, asked, (id, began));
     }
@@ -145,6 +147,9 @@ fn clean(
     for (name, value) in &route.response_headers.set {
         head.headers.insert(name.clone(), value.clone());
     }
+    for (name, value) in &route.response_headers.add {
+        head.headers.append(name.clone(), value.clone());
+    }
     Ok(())
 }
 
@@ -157,6 +162,10 @@ pub(super) fn refuse(
     began: Instant,
 ) -> Response<ResponseBody> {
     let (head, body) = refusal.answer(id).into_parts();
+    client.record(|record| {
+        let (slug, error) = refusal.words();
+        record.refused(slug, error);
+    });
     let exchange = Exchange {
         client: Rc::clone(client),
         counters: Arc::clone(counters),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::BodyError;
 use super::{Client, RequestBody, asked};
+use crate::telemetry::access::Record;
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::{AnswerBody, Lease};
 
@@ -24,6 +25,8 @@ use crate::upstream::{AnswerBody, Lease};
 pub struct ResponseBody {
     source: Source,
     exchange: Exchange,
+    /// Its end was seen.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -52,17 +55,19 @@ impl Drop for Exchange {
             caller.counters.answered(self.status);
         }
         self.client.answered(now);
+        self.client.end_record(self.status, now);
         self.counters.answered(self.status, now.saturating_duration_since(self.began));
     }
 }
 
 impl ResponseBody {
     pub(super) fn full(bytes: Bytes, exchange: Exchange) -> Self {
-        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
+        let source = Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        Self { source, exchange, ended: true }
     }
 
     pub(super) fn arrived(incoming: AnswerBody, exchange: Exchange) -> Self {
-        Self { source: Source::Arrived(incoming), exchange }
+        Self { source: Source::Arrived(incoming), exchange, ended: false }
     }
 
     pub(super) fn arriving(
@@ -71,7 +76,15 @@ impl ResponseBody {
         idle: Duration,
         exchange: Exchange,
     ) -> Self {
-        Self { source: Source::Arriving(incoming, lease, idle), exchange }
+        Self { source: Source::Arriving(incoming, lease, idle), exchange, ended: false }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.is_end_stream() {
+            self.exchange.client.record(Record::incomplete);
+        }
     }
 }
 
@@ -133,8 +146,8 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { source, exchange } = self.get_mut();
-        match source {
+        let Self { source, exchange, ended } = self.get_mut();
+        let piece = match source {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Arrived(incoming) => match incoming.poll_piece(cx) {
                 Poll::Ready(Some(Err(_))) => exchange.broke_off(BodyError::Broken),
@@ -146,7 +159,16 @@ impl Body for ResponseBody {
                 Poll::Pending => Poll::Pending,
             },
             Source::Arriving(incoming, lease, idle) => exchange.poll_arriving(cx, incoming, lease, *idle),
+        };
+        match &piece {
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => exchange.client.piece_sent(data.len()),
+                None => *ended = true,
+            },
+            Poll::Ready(None) => *ended = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
+        piece
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,6 +13,7 @@ use super::{Client, Identity, Link, Peer, Route, Site, admit};
 use crate::clock::Clock;
 use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
+use crate::telemetry::access::Labels;
 use crate::upstream::{Connector, Shared, Upstream};
 
 /// A client on loopback at a site of one route.
@@ -27,20 +28,23 @@ impl Heads {
     /// At this route. The error is a message for a person.
     pub fn at(route: &RouteConfig) -> Result<Self, String> {
         let loopback = Some([127, 0, 0, 1].into());
+        let labels = || Labels::new(&route.name, Some(&route.name), None);
         let connector = Connector::try_new(&route.upstream, None, route.timeouts.connect)?;
         let options = &route.upstream.options;
         let upstream = Upstream::new(vec![connector], options, &Shared::new(options, 1));
-        let ready = Route::new(route, upstream, None, Arc::default(), Arc::default(), None);
+        let ready =
+            Route::new(route, upstream, None, (Arc::default(), labels()), Arc::default(), (None, None));
         let site = Site {
             table: RouteTable::new(std::slice::from_ref(route), loopback),
             routes: vec![Rc::new(ready)],
             allowed_origins: Vec::new(),
             egress: None,
             unrouted: Arc::default(),
-            identity: Rc::new(Identity::new(Clock::System, "bearward-bench")),
+            labels: Rc::new(labels()),
+            identity: Rc::new(Identity::new(Clock::System, "bearward-bench", None)),
         };
         let peer = Peer { address: loopback, ..Peer::default() };
-        let client = Rc::new(Client::new(Rc::new(Link::new(peer))));
+        let client = Rc::new(Client::new(Rc::new(Link::new(peer, super::ClientLimits::default()))));
         Ok(Self { site, client, id: HeaderValue::from_static("0123456789abcdef01234567") })
     }
 

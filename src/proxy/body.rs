@@ -34,6 +34,9 @@ pub enum BodyError {
     /// The next piece did not come in time.
     #[error("the body did not arrive in time")]
     Late,
+    /// It is longer than the route takes.
+    #[error("the body is too long")]
+    TooLarge,
 }
 
 /// The body of a request on its way to the upstream.
@@ -56,6 +59,8 @@ pub struct Streaming {
     first_byte: Duration,
     flow: Rc<Flow>,
     hold: Option<Pin<Box<Sleep>>>,
+    /// What may still come, where that is limited.
+    room: Option<u64>,
 }
 
 /// How far the body of a request is, for the side that waits for the answer.
@@ -63,6 +68,7 @@ pub struct Streaming {
 pub(super) struct Flow {
     ended: Cell<bool>,
     broken: Cell<bool>,
+    too_large: Cell<bool>,
     /// The upstream said 100.
     go: Arc<AtomicBool>,
     held: Cell<bool>,
@@ -107,6 +113,11 @@ impl Flow {
         }
     }
 
+    /// Whether it was longer than the route takes.
+    pub(super) fn too_large(&self) -> bool {
+        self.too_large.get()
+    }
+
     /// Whether the client broke it off.
     pub(super) fn broken(&self) -> bool {
         self.broken.get()
@@ -144,6 +155,7 @@ impl RequestBody {
             first_byte: route.timeouts.first_byte,
             flow: Rc::clone(&flow),
             hold: expect.then(|| Box::pin(tokio::time::sleep(EXPECT_LIMIT))),
+            room: route.max_body,
         };
         (Self::Streaming(Box::new(body)), flow)
     }
@@ -169,7 +181,7 @@ impl Streaming {
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.client.body_arrived();
+                self.client.body_arrived(frame.data_ref().map_or(0, Bytes::len));
                 if frame.is_trailers() {
                     // They are not kept for a second time.
                     self.flow.kept.take();
@@ -177,6 +189,10 @@ impl Streaming {
                     return Poll::Ready(Some(Ok(asked::cleaned(frame))));
                 }
                 if let Some(piece) = frame.data_ref() {
+                    if !self.has_room(piece) {
+                        self.flow.too_large.set(true);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    }
                     self.flow.keep(piece);
                 }
                 if self.incoming.is_end_stream() {
@@ -205,9 +221,18 @@ impl Streaming {
         }
     }
 
+    fn has_room(&mut self, piece: &Bytes) -> bool {
+        let Some(room) = &mut self.room else { return true };
+        match room.checked_sub(piece.len() as u64) {
+            Some(left) => *room = left,
+            None => return false,
+        }
+        true
+    }
+
     fn end(&self) {
         self.flow.ended.set(true);
-        self.client.body_arrived();
+        self.client.body_arrived(0);
         self.client.await_upstream(Some(Instant::now() + self.first_byte));
     }
 }

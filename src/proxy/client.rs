@@ -11,52 +11,20 @@ use std::task::Waker;
 use std::time::Duration;
 
 use http::HeaderMap;
-use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::RequestBody;
 use super::bound::Binding;
 use super::egress::Tunnel;
-use super::forward::Forwarded;
-use crate::policy::clients::{Caller, Connection, UnixPeer};
-use crate::policy::trusted::TrustedProxies;
+use super::link::Link;
+use super::watch::Watch;
+use crate::policy::clients::Caller;
+use crate::route::rate::Place;
+use crate::telemetry::access::{Noted, Record};
 use crate::upstream::Upgraded;
 
-/// How long a client may take for the head of a request, from its first byte (or from accepting).
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long an exchange has to notice that its deadline passed.
 const NOTICE: Duration = Duration::from_secs(1);
-/// How long a kept connection may be idle.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Default)]
-pub struct Peer {
-    /// Its address; `None` for a Unix socket.
-    pub address: Option<IpAddr>,
-    /// The address that it dialled.
-    pub local: Option<IpAddr>,
-    /// Whether it speaks TLS.
-    pub secure: bool,
-    /// Whom the listener trusts, if this peer is one of them.
-    pub trusted: Option<Rc<TrustedProxies>>,
-    /// Its own certificate and those that came with it, verified against the listener's `client_ca`.
-    pub chain: Option<Box<[CertificateDer<'static>]>>,
-    /// Who holds the other end of a Unix socket.
-    pub unix: Option<UnixPeer>,
-}
-
-/// What holds for a whole connection.
-#[derive(Debug)]
-pub struct Link {
-    /// What it says of its client.
-    pub(super) connection: Connection,
-    /// The address that the client dialled.
-    pub local_ip: Option<IpAddr>,
-    /// Whether it speaks TLS.
-    pub(super) secure: bool,
-    pub(super) forwarded: Forwarded,
-}
 
 /// What a connection is joined with once HTTP has ended on it.
 #[derive(Debug)]
@@ -95,6 +63,18 @@ pub struct Client {
     malformed: RefCell<Vec<(u32, Malformed)>>,
     /// Who sends the current request, where the route asks.
     caller: RefCell<Option<Rc<Caller>>>,
+    /// What is noted of the exchange, where a line of it is wanted.
+    noted: RefCell<Option<Noted>>,
+    /// Bytes of the bodies of the exchange.
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    /// Since when a body is waited for, and for how long that was so before.
+    waits_since: Cell<Option<Instant>>,
+    waited: Cell<Duration>,
+    /// The body may come as slowly as it likes.
+    unhurried: Cell<bool>,
+    /// The request's place, where the route has only so many.
+    place: RefCell<Option<Place>>,
 }
 
 /// A way of writing a head that the parser does not mind.
@@ -127,59 +107,12 @@ pub enum Due {
     Poll,
 }
 
-/// The nearest deadline of the streams of a connection, and who sleeps until then.
-#[derive(Debug, Default)]
-pub struct Watch {
-    nearest: Cell<Option<Instant>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Link {
-    /// A connection of `peer`.
-    pub fn new(peer: Peer) -> Self {
-        Self {
-            local_ip: peer.local,
-            secure: peer.secure,
-            forwarded: Forwarded::new(&peer),
-            connection: Connection::new(peer.chain, peer.unix),
-        }
-    }
-}
-
-impl Watch {
-    /// When to look at the streams again.
-    pub fn nearest(&self) -> Option<Instant> {
-        self.nearest.get()
-    }
-
-    /// The streams were looked at.
-    pub fn set(&self, nearest: Option<Instant>) {
-        self.nearest.set(nearest);
-    }
-
-    /// Who sleeps.
-    pub fn keep(&self, waker: &Waker) {
-        let mut kept = self.waker.borrow_mut();
-        if kept.is_none() {
-            *kept = Some(waker.clone());
-        }
-    }
-
-    fn note(&self, deadline: Instant) {
-        if self.nearest.get().is_none_or(|nearest| deadline < nearest) {
-            self.nearest.set(Some(deadline));
-            if let Some(waker) = &*self.waker.borrow() {
-                waker.wake_by_ref();
-            }
-        }
-    }
-}
-
 impl Client {
     /// A connection on which HTTP begins now.
     pub fn new(link: Rc<Link>) -> Self {
         let now = Instant::now();
-        Self { deadline: Cell::new(Some(now + HEAD_LIMIT)), ..Self::at(now, link, None, Phase::Idle) }
+        let deadline = Cell::new(Some(now + link.limits.header_timeout));
+        Self { deadline, ..Self::at(now, link, None, Phase::Idle) }
     }
 
     /// A stream whose head is there.
@@ -205,6 +138,13 @@ impl Client {
             heads: Cell::new(0),
             malformed: RefCell::new(Vec::new()),
             caller: RefCell::new(None),
+            noted: RefCell::new(None),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            waits_since: Cell::new(None),
+            waited: Cell::new(Duration::ZERO),
+            unhurried: Cell::new(false),
+            place: RefCell::new(None),
         }
     }
 
@@ -229,6 +169,7 @@ impl Client {
 
     /// It is known who sends the current request.
     pub(super) fn set_caller(&self, caller: Rc<Caller>) {
+        self.record(|record| record.client_name(&caller.name));
         self.caller.replace(Some(caller));
     }
 
@@ -265,7 +206,7 @@ impl Client {
             let now = Instant::now();
             self.phase.set(Phase::Head);
             self.began.set(now);
-            self.deadline.set(Some(now + HEAD_LIMIT));
+            self.deadline.set(Some(now + self.link.limits.header_timeout));
         }
     }
 
@@ -281,14 +222,50 @@ impl Client {
         self.upstream_late.set(false);
         self.body_deadline.set(None);
         self.body_late.set(false);
+        self.received.set(0);
+        self.sent.set(0);
+        self.waits_since.set(None);
+        self.waited.set(Duration::ZERO);
+        self.unhurried.set(false);
         self.began.get()
+    }
+
+    /// A line of this exchange is wanted.
+    pub(super) fn keep_record(&self, noted: Noted) {
+        self.noted.replace(Some(noted));
+    }
+
+    /// Adds to what is noted of the exchange.
+    #[inline]
+    pub(super) fn record(&self, note: impl FnOnce(&mut Record)) {
+        if let Some(noted) = &mut *self.noted.borrow_mut() {
+            noted.note(note);
+        }
+    }
+
+    /// The exchange ended with this status: its line is written.
+    #[inline]
+    pub(super) fn end_record(&self, status: u16, now: Instant) {
+        if let Some(mut noted) = self.noted.take() {
+            let bytes = (self.received.get(), self.sent.get());
+            noted.note(|record| record.answered(status, bytes, now));
+        }
+    }
+
+    /// A piece of the answer was handed on.
+    #[inline]
+    pub(super) fn piece_sent(&self, length: usize) {
+        self.sent.set(self.sent.get() + length as u64);
     }
 
     /// The answer has left.
     #[inline]
     pub(super) fn answered(&self, now: Instant) {
         self.phase.set(Phase::Idle);
-        self.deadline.set(Some(now + IDLE_LIMIT));
+        if self.place.borrow().is_some() {
+            self.place.take();
+        }
+        self.deadline.set(Some(now + self.link.limits.idle_timeout));
         self.body_deadline.set(None);
         self.caller.take();
     }
@@ -312,12 +289,12 @@ impl Client {
 
     /// The client has to make room for an answer.
     pub fn await_room(&self) {
-        self.await_upstream_unless_set(IDLE_LIMIT);
+        self.await_upstream_unless_set(self.link.limits.idle_timeout);
     }
 
     /// The client has made room.
     pub fn room_made(&self) {
-        self.await_upstream(Some(Instant::now() + IDLE_LIMIT));
+        self.await_upstream(Some(Instant::now() + self.link.limits.idle_timeout));
     }
 
     /// Whether the upstream let its deadline pass.
@@ -329,7 +306,13 @@ impl Client {
     /// The client owes the next piece of its body.
     pub(super) fn await_body(&self, limit: Duration, waker: &Waker) {
         if self.body_deadline.get().is_none() {
-            let deadline = Some(Instant::now() + limit);
+            let now = Instant::now();
+            let limit = match self.unhurried.get() {
+                true => limit,
+                false => limit.min(self.link.limits.patience(self.received.get(), self.waited.get())),
+            };
+            let deadline = Some(now + limit);
+            self.waits_since.set(Some(now));
             self.body_deadline.set(deadline);
             self.note(deadline);
         }
@@ -338,8 +321,27 @@ impl Client {
 
     /// A piece of the body came.
     #[inline]
-    pub(super) fn body_arrived(&self) {
+    pub(super) fn body_arrived(&self, length: usize) {
         self.body_deadline.set(None);
+        if let Some(since) = self.waits_since.take() {
+            self.waited.set(self.waited.get() + since.elapsed());
+        }
+        self.received.set(self.received.get() + length as u64);
+    }
+
+    /// Holds a place until the exchange ends.
+    pub(super) fn hold(&self, place: Place) {
+        self.place.replace(Some(place));
+    }
+
+    /// The body is one side of a conversation: it comes when there is something to say.
+    pub(super) fn unhurried(&self) {
+        self.unhurried.set(true);
+    }
+
+    /// Whether the first head of the connection is not whole: nothing was sent to it yet.
+    pub fn is_in_first_head(&self) -> bool {
+        self.heads.get() == 0 && self.phase.get() == Phase::Head
     }
 
     /// Whether the client let the deadline of its body pass.

@@ -29,7 +29,7 @@ pub enum Refusal {
     #[error("{0}")]
     BadPath(#[from] PathError),
     /// The target is too long.
-    #[error("the request target is longer than 8 KiB")]
+    #[error("the request target is longer than is taken here")]
     UriTooLong,
     /// An absolute-form target of another scheme.
     #[error("the request target has a scheme that this listener does not serve")]
@@ -50,11 +50,14 @@ pub enum Refusal {
     #[error("the Connection field is too long")]
     ConnectionTooLong,
     /// More fields than any client needs.
-    #[error("the request has more than 100 header fields")]
+    #[error("the request has more header fields than are taken here")]
     TooManyFields,
     /// The body did not come in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
+    /// The body is longer than the route takes.
+    #[error("the request body is longer than is taken here")]
+    BodyTooLarge,
     /// The body broke off.
     #[error("the request body broke off")]
     BodyBroken,
@@ -106,6 +109,15 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Option<Duration>,
     },
+    /// The client's bucket, or the route's, is empty.
+    #[error("too many requests came in too short a time")]
+    RateExceeded {
+        /// When there is one again.
+        retry_after: Duration,
+    },
+    /// The route's places are taken.
+    #[error("as many requests are under way as the route takes")]
+    TooManyAtOnce,
     /// Too many requests are under way to this upstream.
     #[error("too many requests are under way to the upstream")]
     Overloaded,
@@ -177,6 +189,7 @@ impl Refusal {
                 tell(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-fields", "http_request_error")
             }
             Self::BodyTimeout => tell(S::REQUEST_TIMEOUT, "body-timeout", "http_request_error"),
+            Self::BodyTooLarge => tell(S::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error"),
             Self::BodyBroken => tell(S::BAD_REQUEST, "body-broken", "http_request_error"),
             Self::Misdirected => tell(S::MISDIRECTED_REQUEST, "misdirected", "http_request_denied"),
             Self::NoRoute => tell(S::NOT_FOUND, "no-route", "destination_not_found"),
@@ -205,6 +218,8 @@ impl Refusal {
             Self::NoToken { state, .. } => {
                 tell(S::SERVICE_UNAVAILABLE, "no-usable-token", state_token(*state))
             }
+            Self::RateExceeded { .. } => tell(S::TOO_MANY_REQUESTS, "rate-exceeded", "http_request_denied"),
+            Self::TooManyAtOnce => tell(S::TOO_MANY_REQUESTS, "too-many-at-once", "http_request_denied"),
             Self::Overloaded => tell(S::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached"),
             Self::Dial(error) => dial_telling(*error),
             Self::UpstreamTimeout => tell(S::GATEWAY_TIMEOUT, "upstream-timeout", "http_response_timeout"),
@@ -219,6 +234,12 @@ impl Refusal {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.telling().status
+    }
+
+    /// The last part of the problem's type, and the error of Proxy-Status.
+    pub(super) fn words(&self) -> (&'static str, &'static str) {
+        let telling = self.telling();
+        (telling.slug, telling.token)
     }
 
     /// Makes the answer.
@@ -263,7 +284,11 @@ impl Refusal {
             Self::Denied(Denied::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::Overloaded => {
+            Self::RateExceeded { retry_after } => {
+                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            }
+            Self::Overloaded | Self::TooManyAtOnce => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::MethodNotAllowed(allowed) => {

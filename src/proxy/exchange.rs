@@ -13,6 +13,7 @@ use super::body::Flow;
 use super::bound;
 use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
+use crate::telemetry::access::Record;
 use crate::upstream::{
     AnswerBody, Endpoint, ExchangeError, Found, Full, Lease, Reached, SendError, Upstream,
 };
@@ -75,7 +76,9 @@ pub(super) async fn exchange(
         let failed = match outcome {
             Some(Ok(response)) => {
                 let at = Instant::now();
-                route.counters.upstream_duration.observe(at.saturating_duration_since(sent_at));
+                let took = at.saturating_duration_since(sent_at);
+                route.counters.upstream_duration.observe(took);
+                client.record(|record| record.upstream(response.version(), took));
                 upstream.answered(endpoint.as_ref(), is_well(response.status()), at);
                 lease.hold(admission);
                 let status = response.status();
@@ -112,6 +115,7 @@ pub(super) async fn exchange(
             }
         }
         drop(lease);
+        client.record(Record::retried);
         Reached { lease, endpoint } = upstream.connect(None).await?;
         sent_at = Instant::now();
     }
@@ -173,6 +177,9 @@ fn failure(error: &ExchangeError, client: &Client, flow: Option<&Rc<Flow>>) -> R
     }
     if client.body_is_late() {
         return Refusal::BodyTimeout;
+    }
+    if flow.is_some_and(|flow| flow.too_large()) {
+        return Refusal::BodyTooLarge;
     }
     if flow.is_some_and(|flow| flow.broken()) {
         return Refusal::BodyBroken;

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::chain::{self, Hop};
-use super::client::Peer;
+use super::link::Peer;
 use crate::policy::trusted::TrustedProxies;
+use crate::telemetry::access::Record;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -80,6 +81,18 @@ impl Forwarded {
         match &self.trusted {
             None => self.peer,
             Some(trusted) => chain::client_address(headers, self.peer, trusted),
+        }
+    }
+
+    /// Notes the client's address in `record`.
+    pub(super) fn tell(&self, headers: &HeaderMap, record: &mut Record) {
+        match &self.trusted {
+            None => record.client(self.address.as_ref().map_or(b"unix", |address| address.as_bytes())),
+            Some(_) => {
+                let address = self.client_address(headers);
+                let address = address.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+                record.client(address.as_bytes());
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
 use super::headers::{self, Seen};
 use super::inject;
+use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
@@ -31,6 +32,7 @@ use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Ro
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::Replay;
 use crate::route::path::PathError;
+use crate::telemetry::access::Use;
 
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
@@ -45,26 +47,51 @@ where
         None => admit::admit(&site, &client, &request),
         Some(malformed) => Err(malformed.into()),
     };
+    let id = site.identity.ids.of(request.headers());
     let (route, path) = match admitted {
         Ok(Admitted::Forward(route, path)) => (route, path),
-        Ok(Admitted::Options) => return options(&site, &client, began),
+        Ok(Admitted::Options) => {
+            note_request(&site, None, &client, &request, &id, began);
+            return options(&site, &client, began);
+        }
         // Boxed: what is forwarded does not carry it.
         Ok(Admitted::Local(local)) => {
-            return Box::pin(egress::answer(&site, &client, request, local, began)).await;
+            note_request(&site, None, &client, &request, &id, began);
+            return Box::pin(egress::answer(&site, &client, request, local, (id, began))).await;
         }
         Err(refusal) => {
-            let id = site.identity.ids.of(request.headers());
+            note_request(&site, None, &client, &request, &id, began);
             refuse_body(request);
             return refuse(&refusal, &id, &site.unrouted, &client, began);
         }
     };
     let route = &route;
-    let id = site.identity.ids.of(request.headers());
+    note_request(&site, Some(route), &client, &request, &id, began);
     if let Some(gate) = route.gate.as_ref().filter(|_| !route.of_forward_proxy)
         && let Err(refusal) = authenticate(gate, &client, request.headers(), false).await
     {
         refuse_body(request);
         return refuse(&refusal, &id, &route.counters, &client, began);
+    }
+    let mut told = None;
+    if let Some(limits) = &route.limits {
+        let admitted;
+        (told, admitted) = limits.admit(&client, request.headers());
+        if let Err(refusal) = admitted {
+            route.counters.throttled.increment();
+            refuse_body(request);
+            let mut answer = refuse(&refusal, &id, &route.counters, &client, began);
+            if let Some(told) = told {
+                told.set(answer.headers_mut());
+            }
+            return answer;
+        }
+    }
+    if let Some(limit) = route.max_body
+        && request.body().size_hint().lower() > limit
+    {
+        refuse_body(request);
+        return refuse(&Refusal::BodyTooLarge, &id, &route.counters, &client, began);
     }
     let route = match &route.picks {
         None => route,
@@ -77,15 +104,25 @@ where
         },
     };
     if let Some(users) = &route.users {
-        return Box::pin(translated(&site.identity, route, users, client, request, path, (id, began))).await;
+        let translated = translated(&site.identity, route, users, client, request, path, (id, began));
+        let mut answer = Box::pin(translated).await;
+        if let Some(told) = told {
+            told.set(answer.headers_mut());
+        }
+        return answer;
     }
-    match forward(&site.identity, route, &client, request, path, &id).await {
+    client.record(|record| record.labels(&route.labels));
+    let mut answer = match forward(&site.identity, route, &client, request, path, &id).await {
         Ok(answer) => relay(&site.identity, route, &client, answer, &id, began),
         Err(refusal) => {
             route.counters.errors.increment();
             refuse(&refusal, &id, &route.counters, &client, began)
         }
+    };
+    if let Some(told) = told {
+        told.set(answer.headers_mut());
     }
+    answer
 }
 
 /// The same with the token of the user who sends it.
@@ -162,11 +199,13 @@ where
             Err(unavailable) => match wait_for_token(identity, route, token, unavailable).await {
                 Ok(token) => token,
                 Err(refusal) => {
+                    client.record(|record| record.used(Use::Unavailable));
                     refuse_body(Request::from_parts(head, incoming));
                     return Err(refusal);
                 }
             },
         };
+        client.record(|record| record.used(Use::Sent));
         generation = of;
         injected = Some(bearer);
     }
@@ -180,6 +219,9 @@ where
             }
         }
         let expect = seen.expect && head.version == Version::HTTP_11;
+        if is_conversation(&head) {
+            client.unhurried();
+        }
         let (body, flow) = RequestBody::streaming(incoming.into(), Rc::clone(client), route, expect);
         (body, Some(flow))
     };
@@ -211,11 +253,18 @@ where
         exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
+            client.record(|record| record.used(Use::Rejected));
             answer = once_more(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
         }
         spare.put_away();
     }
     Ok(Forwarded { answer, flow, asked })
+}
+
+/// Whether the body of a request may come piece by piece over a long time: messages of gRPC.
+fn is_conversation(head: &Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
@@ -256,6 +305,10 @@ async fn once_more(
     client.binding.release(answer.lease, Instant::now());
     unauthorized::room(route).await;
     route.counters.replayed.increment();
+    client.record(|record| {
+        record.replayed();
+        record.used(Use::Sent);
+    });
     let mut request = spare.request(body);
     if let Some(token) = &route.token {
         let (mut head, body) = request.into_parts();
@@ -265,6 +318,7 @@ async fn once_more(
     let answer = exchange(route, client, request, None, None, None).await?;
     if answer.response.status() == StatusCode::UNAUTHORIZED {
         route.counters.unauthorized.increment();
+        client.record(|record| record.used(Use::Rejected));
         route.refusals.fresh_token_refused(identity.clock.boot());
     } else {
         route.refusals.fresh_token_taken();
@@ -286,6 +340,7 @@ pub(super) fn strip(
         &head.headers,
         route.token.is_some(),
         client.link.forwarded.peer_is_trusted(),
+        client.link.limits.underscores,
         &mut remove,
     );
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
@@ -367,6 +422,9 @@ pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
     }
     for (name, value) in &route.request_headers.set {
         headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &route.request_headers.add {
+        headers.append(name.clone(), value.clone());
     }
     if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());

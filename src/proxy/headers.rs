@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Refusal;
+use super::{Refusal, Underscores};
 
 /// More options than this in all `Connection` fields of a message are an attack on the lookup.
 const MAX_CONNECTION_OPTIONS: usize = 32;
@@ -34,6 +34,7 @@ pub(super) fn judge_request(
     headers: &HeaderMap,
     injects: bool,
     trusted: bool,
+    underscores: Underscores,
     remove: &mut Vec<HeaderName>,
 ) -> Result<Seen, Refusal> {
     let mut seen = Seen::default();
@@ -41,8 +42,8 @@ pub(super) fn judge_request(
         let text = name.as_str();
         // Most names of most requests begin with a letter that none of the below begins with.
         if !matches!(text.as_bytes().first(), Some(b'c'..=b'f' | b'h' | b'k' | b'p' | b't'..=b'x')) {
-            if text.contains('_') && is_alias(text) {
-                return Err(Refusal::UnderscoreAlias);
+            if text.contains('_') && is_refused_alias(text, underscores)? {
+                remove.push(name.clone());
             }
             continue;
         }
@@ -94,7 +95,7 @@ pub(super) fn judge_request(
                 false
             }
             _ if !trusted && text.starts_with("x-forwarded-") => true,
-            _ if text.contains('_') && is_alias(text) => return Err(Refusal::UnderscoreAlias),
+            _ if text.contains('_') => is_refused_alias(text, underscores)?,
             _ => false,
         };
         if gone {
@@ -236,6 +237,20 @@ fn is_protected(name: &str) -> bool {
     ) || name.starts_with("x-forwarded-")
 }
 
+/// Whether a field with underscores is to be removed; an error where the request is to be refused.
+#[cold]
+fn is_refused_alias(name: &str, underscores: Underscores) -> Result<bool, Refusal> {
+    if !is_alias(name) {
+        return Ok(false);
+    }
+    match underscores {
+        Underscores::Reject => Err(Refusal::UnderscoreAlias),
+        Underscores::Drop => Ok(true),
+        // What stands for a credential, or for the framing, never passes.
+        Underscores::Keep => Ok(!name.starts_with("x_") && !matches!(name, "via" | "forwarded")),
+    }
+}
+
 /// Whether a name with underscores stands for a field that the proxy sets or trusts.
 fn is_alias(name: &str) -> bool {
     let name = name.replace('_', "-");
@@ -271,10 +286,30 @@ mod tests {
     }
 
     #[test]
+    fn underscores_are_judged_as_told() {
+        let check = |name: &'static str, underscores: Underscores, expected: Option<bool>| {
+            let mut remove = Vec::new();
+            let judged = judge_request(&headers(&[(name, "x")]), true, false, underscores, &mut remove);
+            assert_eq!(judged.ok().map(|_| !remove.is_empty()), expected, "{name} {underscores:?}");
+        };
+        for name in ["x_forwarded_for", "x-forwarded_for", "x_real_ip"] {
+            check(name, Underscores::Reject, None);
+            check(name, Underscores::Drop, Some(true));
+        }
+        check("x_forwarded_for", Underscores::Keep, Some(false));
+        check("proxy_authorization", Underscores::Keep, Some(true));
+        check("transfer_encoding", Underscores::Keep, Some(true));
+        for underscores in [Underscores::Reject, Underscores::Drop, Underscores::Keep] {
+            check("x_tenant", underscores, Some(false));
+        }
+    }
+
+    #[test]
     fn requests_lose_what_is_meant_for_one_hop() {
         let check = |fields: &[(&'static str, &'static str)], injects: bool, expected: &[&str]| {
             let mut remove = Vec::new();
-            judge_request(&headers(fields), injects, false, &mut remove).expect("accepted");
+            judge_request(&headers(fields), injects, false, Underscores::Reject, &mut remove)
+                .expect("accepted");
             let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, expected, "{fields:?}");
@@ -327,7 +362,7 @@ mod tests {
             ("x-original-url", "/"),
         ]);
         let mut remove = Vec::new();
-        judge_request(&fields, true, true, &mut remove).expect("accepted");
+        judge_request(&fields, true, true, Underscores::Reject, &mut remove).expect("accepted");
         let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["connection", "x-original-url"]);
@@ -345,7 +380,7 @@ mod tests {
         ] {
             let fields = headers(&[(name, "x")]);
             assert_eq!(
-                judge_request(&fields, false, true, &mut Vec::new()),
+                judge_request(&fields, false, true, Underscores::Reject, &mut Vec::new()),
                 Err(Refusal::UnderscoreAlias),
                 "{name}"
             );
@@ -356,7 +391,10 @@ mod tests {
     fn a_long_connection_list_is_refused() {
         let mut fields = HeaderMap::new();
         fields.append("connection", vec!["x-a"; 33].join(",").parse().expect("value"));
-        assert_eq!(judge_request(&fields, true, false, &mut Vec::new()), Err(Refusal::ConnectionTooLong));
+        assert_eq!(
+            judge_request(&fields, true, false, Underscores::Reject, &mut Vec::new()),
+            Err(Refusal::ConnectionTooLong)
+        );
     }
 
     #[test]

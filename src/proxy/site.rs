@@ -15,6 +15,7 @@ use super::egress::Egress;
 use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::spare::Fields;
+use super::throttle::RouteLimits;
 use super::unauthorized::Refusals;
 use super::users::Translation;
 use crate::clock::Clock;
@@ -22,6 +23,7 @@ use crate::credential::{BoundUsers, TokenReader};
 use crate::policy::clients::{Gate, Throttle};
 use crate::route::table::RouteTable;
 use crate::route::{HeaderEdits, OnUnauthorized, PickBy, RouteConfig};
+use crate::telemetry::access::{Labels, WorkerLog};
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::{Timeouts, Upstream};
 
@@ -38,6 +40,8 @@ pub struct Site {
     pub egress: Option<Box<Egress>>,
     /// For requests that no route took.
     pub unrouted: Arc<RouteCounters>,
+    /// For lines of the same.
+    pub labels: Rc<Labels>,
     /// What all listeners of the worker share.
     pub identity: Rc<Identity>,
 }
@@ -67,11 +71,13 @@ pub struct Identity {
     pub(super) scratch: RefCell<Vec<HeaderName>>,
     /// Memory of copies of heads.
     pub(super) spare_fields: RefCell<Vec<Fields>>,
+    /// The access and the audit log, where one is on.
+    pub(super) log: Option<Rc<WorkerLog>>,
 }
 
 impl Identity {
     /// `pseudonym` is one for the whole process: it tells a loop (RFC 9110, 7.6.3).
-    pub fn new(clock: Clock, pseudonym: &str) -> Self {
+    pub fn new(clock: Clock, pseudonym: &str, log: Option<Rc<WorkerLog>>) -> Self {
         let via = |version: &str| {
             HeaderValue::try_from([version, " ", pseudonym].concat()).expect("a pseudonym is a token")
         };
@@ -84,6 +90,7 @@ impl Identity {
             ids: RequestIds::new(),
             scratch: RefCell::new(Vec::new()),
             spare_fields: RefCell::new(Vec::new()),
+            log,
         }
     }
 }
@@ -104,6 +111,7 @@ pub struct Route {
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
     pub(super) timeouts: Timeouts,
+    pub(super) max_body: Option<u64>,
     pub(super) on_unauthorized: OnUnauthorized,
     pub(super) wait_for_token: std::time::Duration,
     pub(super) token: Option<RefCell<TokenReader>>,
@@ -111,6 +119,9 @@ pub struct Route {
     pub(super) counters: Arc<RouteCounters>,
     /// Who may use it, where not everybody may.
     pub(super) gate: Option<Rc<Gate>>,
+    /// How often and how many at a time, where that is limited.
+    pub(super) limits: Option<Arc<RouteLimits>>,
+    pub(super) labels: Rc<Labels>,
     pub(super) upstream: Rc<Upstream<RequestBody>>,
     /// Routes that differ in their credential alone, where that depends on who asks.
     pub(super) picks: Option<Picks>,
@@ -126,9 +137,9 @@ impl Route {
         config: &RouteConfig,
         upstream: Rc<Upstream<RequestBody>>,
         token: Option<TokenReader>,
-        counters: Arc<RouteCounters>,
+        (counters, labels): (Arc<RouteCounters>, Labels),
         refusals: Arc<Refusals>,
-        gate: Option<Rc<Gate>>,
+        (gate, limits): (Option<Rc<Gate>>, Option<Arc<RouteLimits>>),
     ) -> Self {
         let authority = config.upstream.origin.authority();
         let absolute = upstream.connector().absolute_form().then(|| {
@@ -151,12 +162,15 @@ impl Route {
             request_headers: own_edits(&config.request_headers),
             response_headers: own_edits(&config.response_headers),
             timeouts: config.timeouts,
+            max_body: config.max_body,
             on_unauthorized: config.on_unauthorized,
             wait_for_token: config.wait_for_token,
             token: token.map(RefCell::new),
             refusals,
             counters,
             gate,
+            limits,
+            labels: Rc::new(labels),
             upstream,
             picks: None,
             users: None,
@@ -192,6 +206,9 @@ impl Route {
             refusals: Arc::default(),
             counters: Arc::clone(&self.counters),
             gate: self.gate.clone(),
+            limits: self.limits.clone(),
+            labels: Rc::clone(&self.labels),
+            max_body: self.max_body,
             upstream: Rc::clone(&self.upstream),
             picks: None,
             users: None,
@@ -226,6 +243,7 @@ fn own_edits(edits: &HeaderEdits) -> HeaderEdits {
     };
     HeaderEdits {
         set: edits.set.iter().map(|(field, value)| (name(field), own(value))).collect(),
+        add: edits.add.iter().map(|(field, value)| (name(field), own(value))).collect(),
         remove: edits.remove.iter().map(name).collect(),
     }
 }

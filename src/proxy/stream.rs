@@ -6,12 +6,9 @@ use http::{HeaderMap, HeaderValue, Request, header};
 
 use super::Refusal;
 
-/// The most header fields of a request. Over HTTP/1.1 hyper holds this limit.
-const MAX_FIELDS: usize = 100;
-
-/// Judges a head before anything else.
-pub(super) fn judge<B>(request: &Request<B>) -> Result<(), Refusal> {
-    if request.headers().len() > MAX_FIELDS { Err(Refusal::TooManyFields) } else { Ok(()) }
+/// Judges a head before anything else. Over HTTP/1.1 hyper holds the limit of fields.
+pub(super) fn judge<B>(request: &Request<B>, fields: usize) -> Result<(), Refusal> {
+    if request.headers().len() > fields { Err(Refusal::TooManyFields) } else { Ok(()) }
 }
 
 /// Makes one field of fields that HTTP/2 lets a client split or repeat.

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod path;
+pub mod rate;
 pub mod table;
 
 use std::time::Duration;
@@ -51,6 +52,19 @@ pub struct RouteConfig {
     pub clients: Option<Vec<Name>>,
     /// `allow_plaintext`.
     pub allow_plaintext: bool,
+    /// `max_body`, or `limits.request_body`.
+    pub max_body: Option<u64>,
+    /// `rate_limit` and `concurrency`.
+    pub throttle: ThrottleConfig,
+}
+
+/// `rate_limit` and `concurrency`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThrottleConfig {
+    /// `rate_limit`.
+    pub rate: Option<rate::RateLimit>,
+    /// `concurrency`: requests under way, in the whole process.
+    pub concurrency: Option<usize>,
 }
 
 /// Which credential for whom.
@@ -103,6 +117,8 @@ impl RouteConfig {
             clients: None,
             picks: None,
             users: None,
+            max_body: None,
+            throttle: ThrottleConfig::default(),
         }
     }
 }
@@ -142,6 +158,8 @@ impl Default for OnUnauthorized {
 pub struct HeaderEdits {
     /// `set`: replaces what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
+    /// `add`: comes beside what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
     /// `remove`.
     pub remove: Vec<HeaderName>,
 }

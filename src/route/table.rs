@@ -225,6 +225,8 @@ mod tests {
             users: None,
             clients: None,
             allow_plaintext: false,
+            max_body: None,
+            throttle: crate::route::ThrottleConfig::default(),
         }
     }
 

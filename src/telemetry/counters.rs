@@ -96,6 +96,8 @@ pub struct RouteCounters {
     pub code_classes: [Counter; 5],
     /// Answers that the proxy made because it could not forward, or answers that broke off.
     pub errors: Counter,
+    /// Requests that were refused because of a rate or of too many at once.
+    pub throttled: Counter,
     /// Answers 401 to a request that carried our token.
     pub unauthorized: Counter,
     /// Requests that were sent again with a newer token after a 401.

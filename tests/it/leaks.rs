@@ -51,7 +51,15 @@ async fn a_whole_life_with_every_failure_shows_no_secret_anywhere() {
     // The search finds what is there: the text has the credential's traces, and the list has its tokens.
     assert!(secrets.len() > 20, "only {} secrets were in play", secrets.len());
     assert_eq!(found(&format!("x{}x", secrets[3]), &secrets), [secrets[3].as_str()]);
-    for trace in ["invalid_client", "invalid_grant", "problem+json", "bearward_token_generation", "DEBUG"] {
+    for trace in [
+        "invalid_client",
+        "invalid_grant",
+        "problem+json",
+        "bearward_token_generation",
+        "DEBUG",
+        "\"log\":\"access\"",
+        "\"log\":\"audit\"",
+    ] {
         assert!(everything.contains(trace), "the life had no `{trace}`");
     }
     let leaked = found(&everything, &secrets);

@@ -1,5 +1,6 @@
 //! Tests that drive the real binary against real servers, and tests of the sources as a whole.
 
+mod access_log;
 mod admin;
 mod campaign;
 mod clients;
@@ -36,6 +37,7 @@ mod lifecycle_grants;
 mod lifecycle_seeds;
 mod lifecycle_store;
 mod lifecycle_time;
+mod limits;
 mod listener_certificates;
 mod listener_tls;
 mod login;
@@ -69,6 +71,7 @@ mod store;
 mod store_faults;
 mod store_life;
 mod storm;
+mod throttle;
 mod tls_rig;
 mod trusted_proxies;
 mod try_it;

@@ -169,6 +169,8 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         users: None,
         clients: None,
         allow_plaintext: false,
+        max_body: None,
+        throttle: bearward::route::ThrottleConfig::default(),
     }
 }
 
@@ -211,6 +213,7 @@ impl Rig {
             tls: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: ProxyProtocol::Off,
+            underscores: bearward::proxy::Underscores::Reject,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),

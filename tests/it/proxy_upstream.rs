@@ -304,6 +304,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         tls: None,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: ProxyProtocol::Off,
+        underscores: bearward::proxy::Underscores::Reject,
         allow_unauthenticated: false,
         allowed_origins: Vec::new(),
         clients: Vec::new(),

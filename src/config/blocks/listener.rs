@@ -10,12 +10,14 @@ use crate::config::context::Cx;
 use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Named, Read};
 use crate::config::secrets::FileRef;
-use crate::config::values::{Positive, Size};
+use crate::config::values::{Count, Positive, Size};
 use crate::listener::{BindAddress, ProxyProtocol};
 use crate::names::Name;
 use crate::origin::Origin;
 use crate::policy::trusted::TrustedPeer;
+use crate::proxy::Underscores;
 use crate::route::Replay;
+use crate::route::rate::RateKey;
 use crate::secret::SecretSource;
 
 /// `kind` of a listener.
@@ -53,6 +55,8 @@ block! {
         default("off") proxy_protocol: ProxyProtocol;
         /// Lets whoever reaches an address that is not loopback use the credentials of its routes. Not needed with `tls.client_ca`.
         default("false") allow_unauthenticated: bool;
+        /// What is taken of header fields.
+        optional headers: HeaderRules;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
         optional allowed_origins: Vec<At<Origin>>;
         /// Who may use it: names from `clients`; a request from any of them is served, every other one is refused. Needed where
@@ -72,6 +76,20 @@ block! {
         default("true") pac: bool;
         /// `egress`: speaks SOCKS5 on the same socket, with the same rules; user and password are those of a client with `basic`.
         default("false") socks5: bool;
+    }
+}
+
+choice! {
+    Underscores = "underscore mode" { Self::Reject => "reject", Self::Drop => "drop", Self::Keep => "keep" }
+}
+
+block! {
+    /// What is taken of header fields.
+    struct HeaderRules = "listener headers" {
+        /// What becomes of a field such as `X_Forwarded_For`, which some servers take for the field with `-` that the proxy sets.
+        /// `reject`: 400. `drop`: it is removed. `keep`: it passes, unless it stands for a credential or the framing. Other names
+        /// with underscores always pass.
+        default("reject") underscores: Underscores;
     }
 }
 
@@ -115,6 +133,12 @@ block! {
         default("0s") wait_for_token: super::Grace;
         /// Who may use this route, of those that the listener lets in; without it, all of them.
         optional clients: Vec<At<Name>>;
+        /// How often this route may be used.
+        optional rate_limit: RateLimitBlock;
+        /// Requests under way at a time, in the whole process; more are answered with 429. A WebSocket counts until it is open.
+        optional concurrency: Count;
+        /// The longest request body; a longer one is answered with 413. `limits.request_body` unless given.
+        optional max_body: Size;
         /// Lets the token go over plain http to another machine.
         default("false") allow_plaintext: bool;
     }
@@ -216,11 +240,33 @@ impl Read for Upstream {
     }
 }
 
+choice! {
+    RateKey = "rate limit key" { Self::Client => "client", Self::Address => "address", Self::Route => "route" }
+}
+
 block! {
-    /// Changes of header fields; removal comes first.
+    /// A token bucket, for the whole process. What exceeds it is answered with 429 and `Retry-After`; every answer tells the bucket
+    /// in `RateLimit` and `RateLimit-Policy`.
+    struct RateLimitBlock = "rate limit" {
+        /// How many requests.
+        required requests: Count;
+        /// In which time.
+        default("1s") per: Positive;
+        /// How many at once; as many as `requests` unless given.
+        optional burst: Count;
+        /// Who shares a bucket. `client`: a client by its name, one without a name by its address. `address`: whoever has one
+        /// address, or one IPv6 network of 64 bits. `route`: all.
+        default("client") key: RateKey;
+    }
+}
+
+block! {
+    /// Changes of header fields; removal comes first, then setting, then adding.
     struct HeaderEditsBlock = "headers" {
         /// Fields to set, replacing what is there.
         optional set: Named<HeaderValue>;
+        /// Fields to add beside those that are there.
+        optional add: Named<HeaderValue>;
         /// Fields to remove.
         optional remove: Vec<At<HeaderName>>;
     }

@@ -15,10 +15,11 @@ use super::addresses::ProxyUrl;
 use super::block::{Partial, block, choice};
 use super::read::{At, Named, OneOrMany};
 use super::secrets::LocalPath;
-use super::values::{Count, NonEmpty, Positive, Size, Version, Workers};
+use super::values::{Count, NonEmpty, Positive, Share, Size, Version, Workers};
 use crate::config::LogFormat;
 use crate::listener::BindAddress;
 use crate::secret::SecretSource;
+use crate::telemetry::access::Format;
 
 block! {
     /// One YAML (or JSON) file. Durations are written `250ms`, `30s`, `5m`, `12h`, `7d`; sizes `64KiB`, `1MiB`;
@@ -140,6 +141,41 @@ block! {
         default("info") level: tracing::Level;
         /// `auto` is text on a terminal and JSON otherwise.
         default("auto") format: LogFormat;
+        /// One line an exchange, apart from the log.
+        optional access: AccessLogBlock;
+        /// One line a use of a credential: client, credential, route, outcome.
+        optional audit: AuditLogBlock;
+    }
+}
+
+choice! { Format = "access log format" { Self::Json => "json", Self::Combined => "combined" } }
+
+block! {
+    /// The access log. It holds no header field but User-Agent, and no body. A reader that is too slow loses lines, which
+    /// `bearward_access_log_dropped_total` counts; requests never wait for it.
+    struct AccessLogBlock = "access log" {
+        /// Whether it is written.
+        default("true") enabled: bool;
+        /// `json`: an object a line. `combined`: the Combined Log Format of Apache and nginx, without the referrer.
+        default("json") format: Format;
+        /// The share of exchanges that is logged, from 0 to 1.
+        default("1") sample: Share;
+        /// Writes the query of a request's target too. Off unless given: a query may hold secrets.
+        default("false") query: bool;
+        /// Where to: a file that lines are added to, and that may be renamed at any time (logrotate needs no signal). Standard
+        /// output unless given.
+        optional file: LocalPath;
+    }
+}
+
+block! {
+    /// The audit log: JSON lines with client, credential, listener, route, outcome (`used`, `rejected` by the upstream,
+    /// `failed` to be delivered, `aborted` by the client, `unavailable`) and status.
+    struct AuditLogBlock = "audit log" {
+        /// Whether it is written.
+        default("true") enabled: bool;
+        /// Where to: a file that lines are added to. Standard output unless given.
+        optional file: LocalPath;
     }
 }
 
@@ -152,6 +188,39 @@ block! {
         default("32KiB") header_bytes: Size;
         /// Threads that serve requests; `auto` is the number of cores, at most 8.
         default("auto") workers: Workers;
+        /// Path and query of a request; longer ones are answered with 414.
+        default("8KiB") uri_bytes: Size;
+        /// Header fields of a request; more are answered with 431.
+        default("100") header_count: Count;
+        /// The longest request body, for routes without a `max_body` of their own; a longer one is answered with 413. No limit
+        /// unless given.
+        optional request_body: Size;
+        /// Bytes a second that a request's body must come with, once it was waited for ten seconds in all; a slower one is
+        /// answered with 408. Time in which the upstream takes nothing does not count, nor does anything after the head of the
+        /// answer; gRPC is exempt. `0B`: any.
+        default("240B") min_body_rate: Size;
+        /// From the first byte of a head (of the first one: from accepting) to its end; the same for a PROXY header.
+        default("10s") header_timeout: Positive;
+        /// How long a TLS handshake may take.
+        default("10s") tls_handshake_timeout: Positive;
+        /// How long a client connection is kept without a request, and how long a client may take none of an answer.
+        default("60s") idle_timeout: Positive;
+        /// How long neither side of a WebSocket or other tunnel may send a byte.
+        default("10m") tunnel_idle_timeout: Positive;
+        /// HTTP/2 with clients.
+        optional http2: Http2Block;
+    }
+}
+
+block! {
+    /// HTTP/2 with clients, for each connection.
+    struct Http2Block = "http2 limits" {
+        /// Requests at a time.
+        default("100") max_concurrent_streams: Count;
+        /// What a client may send of one body before the upstream takes it.
+        default("1MiB") stream_window: Size;
+        /// And of all bodies together.
+        default("2MiB") connection_window: Size;
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::source::Span;
 use crate::listener::{BindAddress, ListenerConfig, ProxyProtocol};
 use crate::names::Name;
 use crate::policy::trusted::{TrustedPeer, TrustedProxies};
+use crate::proxy::Underscores;
 use crate::route::RouteConfig;
 use crate::secret::SecretSource;
 use crate::tls::server::{TlsServer, TlsServerConfig};
@@ -83,6 +84,10 @@ fn listener(
         trusted_proxies,
         proxy_protocol: block.proxy_protocol.as_ref()?.value,
         allow_unauthenticated: block.allow_unauthenticated.as_ref()?.value,
+        underscores: match &block.headers {
+            Some(rules) => rules.value.underscores.as_ref()?.value,
+            None => Underscores::default(),
+        },
         allowed_origins: block
             .allowed_origins
             .iter()

@@ -10,6 +10,7 @@ mod credential;
 mod egress;
 mod grant;
 mod inject;
+mod limits;
 mod listener;
 mod login;
 mod pick;
@@ -28,9 +29,10 @@ use super::read::At;
 use super::source::Span;
 use super::{AdminConfig, Config, LogConfig, LogFormat};
 use crate::credential::{BindingError, binding};
-use crate::listener::{BindAddress, Limits};
+use crate::listener::BindAddress;
 use crate::names::Name;
 use crate::origin::Origin;
+use crate::telemetry::access::{AccessConfig, AuditConfig};
 pub(super) use route::RouteUse;
 
 /// Makes the whole configuration.
@@ -49,7 +51,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());
     let store = store::store(file, &credentials, cx);
     check_addresses(file, admin.as_ref(), health, cx);
-    let limits = limits(file, cx);
+    let limits = limits::limits(file, cx);
     if file.listeners.as_ref().is_none_or(|listeners| listeners.value.is_empty()) && !cx.has_errors() {
         cx.error(Span::new(file.place.file, file.place.start, file.place.start + 1), "there is no listener")
             .hint("`listeners:` says where clients connect; `config.example.yaml` shows one");
@@ -58,7 +60,7 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
         return None;
     }
     Some(Config {
-        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        listeners: limits::of_routes(file, listeners.into_iter().collect::<Option<_>>()?),
         clients,
         credentials,
         store: store?,
@@ -91,26 +93,36 @@ pub(super) fn check_environment(root: &super::node::Node, cx: &mut Cx<'_>) {
 }
 
 fn log(file: &File) -> Option<LogConfig> {
-    match &file.log {
-        None => Some(LogConfig { level: tracing::Level::INFO, format: LogFormat::Auto }),
-        Some(log) => Some(LogConfig {
-            level: log.value.level.as_ref()?.value,
-            format: log.value.format.as_ref()?.value,
-        }),
-    }
-}
-
-fn limits(file: &File, cx: &mut Cx<'_>) -> Option<Limits> {
-    let Some(limits) = &file.limits else { return Some(Limits::default()) };
-    let header_bytes = limits.value.header_bytes.as_ref()?;
-    let range = 4 * 1024..=1024 * 1024;
-    if !range.contains(&header_bytes.value.0) {
-        cx.error(header_bytes.span, "the limit of a request's head must be from 4 KiB to 1 MiB");
-    }
-    Some(Limits {
-        connections: limits.value.connections.as_ref()?.value.0,
-        header_bytes: usize::try_from(header_bytes.value.0).ok()?,
-        workers: limits.value.workers.as_ref()?.value.0,
+    let Some(log) = &file.log else {
+        return Some(LogConfig {
+            level: tracing::Level::INFO,
+            format: LogFormat::Auto,
+            access: AccessConfig::default(),
+            audit: AuditConfig::default(),
+        });
+    };
+    let access = match &log.value.access {
+        None => AccessConfig::default(),
+        Some(At { value: block, .. }) => AccessConfig {
+            enabled: block.enabled.as_ref()?.value,
+            format: block.format.as_ref()?.value,
+            sample: block.sample.as_ref()?.value.0,
+            query: block.query.as_ref()?.value,
+            file: block.file.as_ref().map(|path| path.value.0.clone()),
+        },
+    };
+    let audit = match &log.value.audit {
+        None => AuditConfig::default(),
+        Some(At { value: block, .. }) => AuditConfig {
+            enabled: block.enabled.as_ref()?.value,
+            file: block.file.as_ref().map(|path| path.value.0.clone()),
+        },
+    };
+    Some(LogConfig {
+        level: log.value.level.as_ref()?.value,
+        format: log.value.format.as_ref()?.value,
+        access,
+        audit,
     })
 }
 

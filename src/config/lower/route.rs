@@ -9,10 +9,12 @@ use crate::config::blocks::listener::{
 };
 use crate::config::blocks::upstream::UpstreamBlock;
 use crate::config::context::Cx;
-use crate::config::read::{At, Parse};
+use crate::config::read::{At, Named, Parse};
+use crate::config::values::Count;
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
-use crate::route::{HeaderEdits, OnUnauthorized, Picks, RouteConfig};
+use crate::route::rate::RateLimit;
+use crate::route::{HeaderEdits, OnUnauthorized, Picks, RouteConfig, ThrottleConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
 use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
@@ -96,6 +98,8 @@ pub(super) fn route(
         wait_for_token: block.wait_for_token.as_ref()?.value,
         clients: block.clients.as_ref().map(|list| super::clients::listed(Some(list))),
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
+        max_body: block.max_body.as_ref().map(|size| size.value.0),
+        throttle: throttle(block)?,
     })
 }
 
@@ -246,28 +250,49 @@ pub(super) fn edits(
     cx: &mut Cx<'_>,
 ) -> HeaderEdits {
     let Some(block) = block else { return HeaderEdits::default() };
-    let mut set: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, value) in block.value.set.iter().flat_map(|set| &set.value.0) {
-        match HeaderName::parse(&name.value) {
-            Ok(parsed) => {
-                if set.iter().any(|(present, _)| *present == parsed) {
-                    cx.error(name.span, format!("the header `{parsed}` is set twice"));
+    let mut fields = |named: Option<&At<Named<HeaderValue>>>| {
+        let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        for (name, value) in named.iter().flat_map(|named| &named.value.0) {
+            match HeaderName::parse(&name.value) {
+                Ok(parsed) => {
+                    if fields.iter().any(|(present, _)| *present == parsed) {
+                        cx.error(name.span, format!("the header `{parsed}` is set twice"));
+                    }
+                    refuse_ours(&parsed, name.span, injects, is_request, cx);
+                    fields.push((parsed, value.value.clone()));
                 }
-                refuse_ours(&parsed, name.span, injects, is_request, cx);
-                set.push((parsed, value.value.clone()));
-            }
-            Err(error) => {
-                let shown = crate::config::redact::shown_key(&name.value);
-                cx.error(name.span, format!("{shown} is not a header name")).label(error.reason);
+                Err(error) => {
+                    let shown = crate::config::redact::shown_key(&name.value);
+                    cx.error(name.span, format!("{shown} is not a header name")).label(error.reason);
+                }
             }
         }
-    }
+        fields
+    };
+    let (set, add) = (fields(block.value.set.as_ref()), fields(block.value.add.as_ref()));
     let mut remove = Vec::new();
     for name in block.value.remove.iter().flat_map(|remove| &remove.value) {
         refuse_ours(&name.value, name.span, injects, is_request, cx);
         remove.push(name.value.clone());
     }
-    HeaderEdits { set, remove }
+    HeaderEdits { set, add, remove }
+}
+
+fn throttle(block: &Route) -> Option<ThrottleConfig> {
+    let rate = match &block.rate_limit {
+        None => None,
+        Some(At { value: rate, .. }) => {
+            let number = |count: &At<Count>| u32::try_from(count.value.0).unwrap_or(u32::MAX);
+            let requests = number(rate.requests.as_ref()?);
+            Some(RateLimit {
+                requests,
+                per: rate.per.as_ref()?.value.0,
+                burst: rate.burst.as_ref().map_or(requests, number),
+                key: rate.key.as_ref()?.value,
+            })
+        }
+    };
+    Some(ThrottleConfig { rate, concurrency: block.concurrency.as_ref().map(|count| count.value.0) })
 }
 
 fn refuse_ours(

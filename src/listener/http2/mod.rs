@@ -23,20 +23,16 @@ use http::Request;
 use tokio::time::Instant;
 
 use self::wire::Wire;
+use super::Limits;
 use super::serve::{End, Stop, Wish};
 use super::stream::ClientStream;
 use super::timer::Timer;
 use crate::proxy::{Client, Link, Site, Watch};
 
-/// Streams at once.
-const MAX_STREAMS: u32 = 100;
-/// What a client may send of one body, and of all together, before an upstream takes it.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// What is kept of one answer for a client that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long a connection without a stream is kept.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// New streams that are begun before the others get their turn.
+const MAX_OPENED: u32 = 100;
 /// How long a client has to confirm that it knows of the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -46,17 +42,17 @@ pub(super) async fn serve(
     read: Bytes,
     link: Rc<Link>,
     site: Rc<Site>,
-    header_bytes: usize,
+    limits: &Limits,
     stop: Rc<Stop>,
 ) -> End {
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.http2.max_concurrent_streams)
+        .initial_window_size(limits.http2.stream_window)
+        .initial_connection_window_size(limits.http2.connection_window)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_connect_protocol()
-        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let mut timer = Timer::new();
     let flooded = Rc::new(Cell::new(false));
     let limit = Instant::now() + FAREWELL * 10;
@@ -76,7 +72,9 @@ pub(super) async fn serve(
         Ok(connection) => connection,
         Err(end) => return end,
     };
-    let open = |request, respond, client| stream::run(Rc::clone(&site), client, request, respond);
+    let tunnel_idle = limits.tunnel_idle_timeout;
+    let open =
+        |request, respond, client| stream::run(Rc::clone(&site), client, request, respond, tunnel_idle);
     let mut serving = Serving {
         connection,
         open,
@@ -85,7 +83,8 @@ pub(super) async fn serve(
         clients: Vec::new(),
         watch: Rc::default(),
         link,
-        phase: Phase::Idle(Instant::now() + IDLE_LIMIT),
+        phase: Phase::Idle(Instant::now() + limits.client.idle_timeout),
+        idle_limit: limits.client.idle_timeout,
         timer,
     };
     std::future::poll_fn(|cx| serving.poll(cx, &stop)).await
@@ -115,6 +114,8 @@ struct Serving<O, F> {
     watch: Rc<Watch>,
     link: Rc<Link>,
     phase: Phase,
+    /// How long it is kept without a stream.
+    idle_limit: Duration,
     timer: Timer,
 }
 
@@ -162,7 +163,7 @@ where
             }
         }
         if self.clients.is_empty() && self.phase == Phase::Busy {
-            self.phase = Phase::Idle(Instant::now() + IDLE_LIMIT);
+            self.phase = Phase::Idle(Instant::now() + self.idle_limit);
         }
     }
 
@@ -179,7 +180,7 @@ where
                         self.phase = Phase::Busy;
                     }
                     opened += 1;
-                    if opened >= MAX_STREAMS {
+                    if opened >= MAX_OPENED {
                         return Poll::Ready(None);
                     }
                 }

@@ -6,6 +6,7 @@
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -20,12 +21,13 @@ use crate::listener::tunnel;
 use crate::proxy::{self, Client, ClientBody, RequestBody, ResponseBody, Site, Switched, extended};
 use crate::upstream::{StreamIo, Upgraded};
 
-/// Serves one stream. Returns its `client`.
+/// Serves one stream. Returns its `client`. `tunnel_idle`: how long no byte may come after an upgrade.
 pub(super) async fn run(
     site: Rc<Site>,
     client: Rc<Client>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    tunnel_idle: Duration,
 ) -> Rc<Client> {
     let (mut head, incoming) = request.into_parts();
     // What follows an extended CONNECT is no body: it waits for the upstream to agree.
@@ -64,7 +66,7 @@ pub(super) async fn run(
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
             // Boxed: other streams do not carry it.
-            Box::pin(switch(answer, respond, incoming, upstream)).await;
+            Box::pin(switch(answer, respond, incoming, upstream, tunnel_idle)).await;
         }
         (Some(answer), ..) => reply(&client, answer, respond).await,
         (None, ..) => {}
@@ -78,6 +80,7 @@ async fn switch(
     mut respond: SendResponse<Bytes>,
     incoming: RecvStream,
     upstream: Upgraded<RequestBody>,
+    idle: Duration,
 ) {
     let (mut head, body) = answer.into_parts();
     drop(body);
@@ -87,7 +90,7 @@ async fn switch(
     // What is left in it counts the upstream connection until the end.
     let Upgraded { transport, read, .. } = upstream;
     let near = (StreamIo::new(outgoing, incoming), Bytes::new());
-    tunnel::run(near, (transport, read), &Stop::default(), &mut Timer::new()).await;
+    tunnel::run(near, (transport, read), &Stop::default(), &mut Timer::new(), idle).await;
 }
 
 async fn reply(client: &Client, answer: Response<ResponseBody>, mut respond: SendResponse<Bytes>) {

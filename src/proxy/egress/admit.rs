@@ -30,7 +30,7 @@ pub(in crate::proxy) async fn admit<B>(
 }
 
 fn judge<B>(egress: &Egress, client: &Client, request: &Request<B>) -> Result<Admitted, Refusal> {
-    admit::judge_form(request)?;
+    admit::judge_form(client, request)?;
     let host = admit::host_field(request)?;
     if request.method() == Method::CONNECT {
         return admit_connection(egress, client, request);

@@ -20,6 +20,7 @@ use crate::proxy::answer_body::Exchange;
 use crate::proxy::client::Switched;
 use crate::proxy::handle::refuse_body;
 use crate::proxy::{Client, ClientBody, Refusal, ResponseBody, Site};
+use crate::telemetry::access::Labels;
 use crate::telemetry::counters::RouteCounters;
 
 /// What is not forwarded.
@@ -35,6 +36,17 @@ pub(in crate::proxy) enum Local {
     Denied(Option<usize>),
     /// The rule of this index takes it, and it cannot go on.
     Refused(usize, Refusal),
+}
+
+impl Local {
+    /// The rule that decided.
+    fn rule(&self) -> Option<usize> {
+        match self {
+            Self::Connection(rule, _) | Self::Stub(rule) | Self::Refused(rule, _) => Some(*rule),
+            Self::Denied(rule) => *rule,
+            Self::Pac => None,
+        }
+    }
 }
 
 /// A way that CONNECT opened. Counted as open until it is dropped.
@@ -89,6 +101,11 @@ impl Egress {
         Ok(self.connector(site, &config)?.connect_plain().await?)
     }
 
+    /// For the lines of what the rule answers itself.
+    fn labels(&self, rule: usize) -> Rc<Labels> {
+        Rc::new(Labels::new(&self.listener, Some(self.rules[rule].name()), None))
+    }
+
     pub(super) fn counters(&self, site: &Site, rule: Option<usize>) -> Arc<RouteCounters> {
         Arc::clone(rule.map_or(&site.unrouted, |rule| &self.rules[rule].counters))
     }
@@ -100,13 +117,15 @@ pub(in crate::proxy) async fn answer<B>(
     client: &Rc<Client>,
     request: Request<B>,
     local: Local,
-    began: Instant,
+    (id, began): (HeaderValue, Instant),
 ) -> Response<ResponseBody>
 where
     B: Body + Into<ClientBody>,
 {
     let Some(egress) = &site.egress else { unreachable!("only an egress listener gives one") };
-    let id = site.identity.ids.of(request.headers());
+    if let Some(rule) = local.rule() {
+        client.record(|record| record.labels(&egress.labels(rule)));
+    }
     let (rule, refusal) = match local {
         Local::Connection(rule, target) => match connect(egress, client, request, rule, &target).await {
             Ok(()) => {

@@ -28,6 +28,7 @@ use crate::policy::clients::Gate;
 use crate::policy::egress::{Action, Rule, Target};
 use crate::policy::network::NetworkGuard;
 use crate::route::RouteConfig;
+use crate::telemetry::access::Labels;
 use crate::telemetry::counters::RouteCounters;
 use crate::upstream::{AddressGuard, Connector, Room, RoomConfig, TlsClient, Upstream};
 pub(super) use admit::admit;
@@ -194,7 +195,9 @@ impl Egress {
         // Each connection resolves the name and asks the guard.
         let upstream = Upstream::of_name(connector, room);
         let (counters, refusals) = (Arc::clone(&site.counters), Arc::clone(&site.refusals));
-        let mut route = Route::new(&config, upstream, token, counters, refusals, self.gate.clone());
+        let labels = Labels::new(&self.listener, Some(site.name()), config.credential.as_ref());
+        let gate = (self.gate.clone(), None);
+        let mut route = Route::new(&config, upstream, token, (counters, labels), refusals, gate);
         route.of_forward_proxy = true;
         Ok(route)
     }

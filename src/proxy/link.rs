@@ -1,0 +1,56 @@
+//! Who is at the other end of a connection, and what holds for all of its exchanges.
+//!
+//! Owns: the values that are made once a connection. Changes nothing of them.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use rustls::pki_types::CertificateDer;
+
+use super::forward::Forwarded;
+use super::limits::ClientLimits;
+use crate::policy::clients::{Connection, UnixPeer};
+use crate::policy::trusted::TrustedProxies;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Its address; `None` for a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The address that it dialled.
+    pub local: Option<IpAddr>,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// Whom the listener trusts, if this peer is one of them.
+    pub trusted: Option<Rc<TrustedProxies>>,
+    /// Its own certificate and those that came with it, verified against the listener's `client_ca`.
+    pub chain: Option<Box<[CertificateDer<'static>]>>,
+    /// Who holds the other end of a Unix socket.
+    pub unix: Option<UnixPeer>,
+}
+
+/// What holds for a whole connection.
+#[derive(Debug)]
+pub struct Link {
+    /// What it says of its client.
+    pub(super) connection: Connection,
+    /// The address that the client dialled.
+    pub local_ip: Option<IpAddr>,
+    /// Whether it speaks TLS.
+    pub(super) secure: bool,
+    pub(super) forwarded: Forwarded,
+    pub(super) limits: ClientLimits,
+}
+
+impl Link {
+    /// A connection of `peer`.
+    pub fn new(peer: Peer, limits: ClientLimits) -> Self {
+        Self {
+            limits,
+            local_ip: peer.local,
+            secure: peer.secure,
+            forwarded: Forwarded::new(&peer),
+            connection: Connection::new(peer.chain, peer.unix),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What is noted of an exchange until its line is written.
+//!
+//! Owns: the fields of a line, and that nothing secret becomes one.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use tokio::time::Instant;
+
+use super::WorkerLog;
+use crate::names::Name;
+
+/// The most bytes of a path, and of a User-Agent, in a line.
+const MAX_PATH: usize = 8 * 1024;
+const MAX_AGENT: usize = 256;
+
+/// What all lines of a route have in common.
+#[derive(Debug)]
+pub struct Labels {
+    /// `"listener":"…","route":"…"`.
+    pub(super) json: String,
+    pub(super) credential: Option<Name>,
+}
+
+impl Labels {
+    /// Of a route of a listener; without a route, of what no route took.
+    pub fn new(listener: &Name, route: Option<&Name>, credential: Option<&Name>) -> Self {
+        // Names hold nothing that JSON would escape.
+        let mut json = ["\"listener\":\"", listener.as_str(), "\""].concat();
+        if let Some(route) = route {
+            json.push_str(&[",\"route\":\"", route.as_str(), "\""].concat());
+        }
+        Self { json, credential: credential.cloned() }
+    }
+}
+
+/// What became of the credential of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Use {
+    /// It was not asked for.
+    #[default]
+    None,
+    /// It had no usable token.
+    Unavailable,
+    /// Its token was sent.
+    Sent,
+    /// Its token was sent, and the upstream refused it.
+    Rejected,
+}
+
+/// One exchange.
+#[derive(Debug, Default)]
+pub struct Record {
+    accessed: bool,
+    audited: bool,
+    with_query: bool,
+    began: Option<Instant>,
+    duration: Duration,
+    pub(super) labels: Option<Rc<Labels>>,
+    pub(super) method: Method,
+    pub(super) path: Vec<u8>,
+    pub(super) id: Vec<u8>,
+    pub(super) agent: Vec<u8>,
+    pub(super) client: Vec<u8>,
+    pub(super) client_name: Vec<u8>,
+    pub(super) version: Version,
+    pub(super) status: Option<u16>,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) upstream: Option<(Version, Duration)>,
+    pub(super) retried: bool,
+    pub(super) replayed: bool,
+    pub(super) incomplete: bool,
+    pub(super) refusal: Option<(&'static str, &'static str)>,
+    pub(super) usage: Use,
+}
+
+impl Record {
+    pub(super) fn reset(&mut self, accessed: bool, audited: bool, with_query: bool) {
+        let Self { path, id, agent, client, client_name, .. } = std::mem::take(self);
+        *self =
+            Self { accessed, audited, with_query, path, id, agent, client, client_name, ..Self::default() };
+        for text in [&mut self.path, &mut self.id, &mut self.agent, &mut self.client, &mut self.client_name] {
+            text.clear();
+        }
+    }
+
+    pub(super) fn accessed(&self) -> bool {
+        self.accessed
+    }
+
+    pub(super) fn audited(&self) -> bool {
+        self.audited
+    }
+
+    pub(super) fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    pub(super) fn usage(&self) -> Use {
+        self.usage
+    }
+
+    /// The request as it came.
+    pub fn request(
+        &mut self,
+        (method, uri, version): (&Method, &Uri, Version),
+        headers: &HeaderMap,
+        id: &HeaderValue,
+        began: Instant,
+    ) {
+        self.began = Some(began);
+        self.method.clone_from(method);
+        self.version = version;
+        let path = if uri.path().is_empty() { "/" } else { uri.path() };
+        self.path.extend_from_slice(capped(path.as_bytes(), MAX_PATH));
+        if self.with_query
+            && let Some(query) = uri.query()
+        {
+            self.path.push(b'?');
+            self.path.extend_from_slice(capped(query.as_bytes(), MAX_PATH));
+        }
+        self.id.extend_from_slice(id.as_bytes());
+        if let Some(agent) = headers.get(header::USER_AGENT) {
+            self.agent.extend_from_slice(capped(agent.as_bytes(), MAX_AGENT));
+        }
+    }
+
+    /// Which listener and route.
+    pub fn labels(&mut self, labels: &Rc<Labels>) {
+        self.labels = Some(Rc::clone(labels));
+    }
+
+    /// The client's address.
+    pub fn client(&mut self, address: &[u8]) {
+        self.client.clear();
+        self.client.extend_from_slice(address);
+    }
+
+    /// The name under which the client is known.
+    pub fn client_name(&mut self, name: &Name) {
+        self.client_name.clear();
+        self.client_name.extend_from_slice(name.as_str().as_bytes());
+    }
+
+    /// The head of the upstream's answer came after `duration`.
+    pub fn upstream(&mut self, version: Version, duration: Duration) {
+        self.upstream = Some((version, duration));
+    }
+
+    /// The request was sent again because a kept connection was closed.
+    pub fn retried(&mut self) {
+        self.retried = true;
+    }
+
+    /// The request was sent again with a newer token.
+    pub fn replayed(&mut self) {
+        self.replayed = true;
+    }
+
+    /// What became of the route's credential.
+    pub fn used(&mut self, usage: Use) {
+        self.usage = usage;
+    }
+
+    /// The proxy answers by itself: last part of the problem's type, and the error of Proxy-Status.
+    pub fn refused(&mut self, slug: &'static str, error: &'static str) {
+        self.refusal = Some((slug, error));
+    }
+
+    /// The answer broke off.
+    pub fn incomplete(&mut self) {
+        self.incomplete = true;
+    }
+
+    /// The exchange ended with this status, after these bytes of bodies.
+    pub fn answered(&mut self, status: u16, (received, sent): (u64, u64), now: Instant) {
+        self.status = Some(status);
+        (self.received, self.sent) = (received, sent);
+        self.duration = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+    }
+}
+
+fn capped(text: &[u8], limit: usize) -> &[u8] {
+    &text[..text.len().min(limit)]
+}
+
+/// A record that is written when it is dropped, however the exchange ends.
+#[derive(Debug)]
+pub struct Noted {
+    record: Option<Box<Record>>,
+    log: Rc<WorkerLog>,
+}
+
+impl Noted {
+    pub(super) fn new(record: Box<Record>, log: Rc<WorkerLog>) -> Self {
+        Self { record: Some(record), log }
+    }
+
+    /// Adds to the record.
+    #[inline]
+    pub fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        if record.status.is_none()
+            && let Some(began) = record.began
+        {
+            // The client left before there was an answer.
+            record.duration = Instant::now().saturating_duration_since(began);
+        }
+        self.log.end(record);
+    }
+}
