@@ -139,6 +139,10 @@ impl App {
                 (renewal::keep(listener, server, running.clock.clone()), shutdown.token().clone());
             shutdown.spawn("certificate", async move { until.run_until_cancelled(kept).await });
         }
+        for (listener, mint) in running.data.mints() {
+            let (kept, until) = (renewal::keep_mint(listener, mint), shutdown.token().clone());
+            shutdown.spawn("interception CA", async move { until.run_until_cancelled(kept).await });
+        }
         let (kept, until) =
             (crate::policy::clients::keep(clients, running.clock.clone()), shutdown.token().clone());
         shutdown.spawn("clients", async move { until.run_until_cancelled(kept).await });

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod admin_client;
+pub mod ca;
 pub mod check;
 pub mod client;
 mod live;
@@ -77,6 +78,9 @@ enum Command {
     Store(store::Arguments),
     /// Makes what clients are known by: hashes of passwords, keys, blocks of the configuration
     Client(client::Arguments),
+    /// Makes the certificate authority of an interception
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Prints the JSON Schema of the configuration
     Schema,
     /// Prints shell completions
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => policy::policy(&arguments),
         Command::Store(arguments) => store::store(&arguments),
         Command::Client(arguments) => client::client(&arguments),
+        Command::Ca(command) => ca::ca(&command),
         Command::Schema => return schema::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,18 +4,12 @@
 //! arrives takes its line out of here and adds its field to a block.
 
 /// Keys by block.
-const KEYS: &[(&str, &[&str])] = &[
-    ("configuration", &["telemetry"]),
-    ("listener", &["intercept"]),
-    ("credential", &["dpop", "revoke_on_removal"]),
-];
+const KEYS: &[(&str, &[&str])] =
+    &[("configuration", &["telemetry"]), ("credential", &["dpop", "revoke_on_removal"])];
 
 /// Values by choice.
-const VALUES: &[(&str, &[&str])] = &[
-    ("egress action", &["intercept"]),
-    ("grant", &["authorization_code", "device_code"]),
-    ("store kind", &["etcd", "kubernetes", "redis"]),
-];
+const VALUES: &[(&str, &[&str])] =
+    &[("grant", &["authorization_code", "device_code"]), ("store kind", &["etcd", "kubernetes", "redis"])];
 
 /// Whether the contract has this key in this block.
 pub(super) fn is_known_key(block: &str, key: &str) -> bool {

@@ -92,7 +92,7 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check(
         "kind: reverse",
         "kind: reverse\n    intercept: {}",
-        &["unknown key `intercept`", "not supported by this version"],
+        &["`intercept` is for listeners of `kind: egress`", "`ca_cert` of `intercept`"],
     );
     let also = |line: &str| format!("kind: reverse\n    {line}");
     check(

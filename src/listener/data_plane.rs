@@ -29,6 +29,7 @@ use crate::route::RouteConfig;
 use crate::route::table::RouteTable;
 use crate::telemetry::access::{AccessLog, Labels};
 use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
+use crate::tls::mint::Mint;
 use crate::tls::server::TlsServer;
 use crate::upstream::{Shared, TlsClient, Upstream, UpstreamConfig};
 
@@ -38,6 +39,7 @@ pub struct DataPlane {
     listeners: Vec<ListenerConfig>,
     addresses: Vec<String>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
+    mints: Vec<(Name, Arc<Mint>)>,
     clients: Arc<Clients>,
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
@@ -139,6 +141,11 @@ impl DataPlane {
     pub fn tls_servers(&self) -> Vec<(Name, Arc<TlsServer>)> {
         let named = self.listeners.iter().zip(&self.own_tls);
         named.filter_map(|(listener, tls)| Some((listener.name.clone(), Arc::clone(tls.as_ref()?)))).collect()
+    }
+
+    /// The authorities of listeners that intercept, to be kept current.
+    pub fn mints(&self) -> Vec<(Name, Arc<Mint>)> {
+        self.mints.clone()
     }
 
     /// Sums of all workers now.
@@ -315,6 +322,13 @@ impl BoundListeners {
             listeners: listeners.to_vec(),
             addresses,
             own_tls: own_tls.clone(),
+            mints: listeners
+                .iter()
+                .zip(&egress)
+                .filter_map(|(listener, egress)| {
+                    Some((listener.name.clone(), Arc::clone(egress.as_ref()?.mint()?)))
+                })
+                .collect(),
             clients: Arc::clone(&clients),
             desks: Vec::new(),
             traffic: Vec::new(),

@@ -14,6 +14,7 @@ use crate::proxy::Refusals;
 use crate::proxy::egress::{Egress, EgressConfig, RuleConfig, RuleSite};
 use crate::route::RouteConfig;
 use crate::telemetry::counters::RouteCounters;
+use crate::tls::mint::Mint;
 use crate::upstream::{Connector, TlsClient};
 
 /// Requests under way to one upstream, in the whole process.
@@ -32,6 +33,7 @@ pub(super) struct Prepared {
     binders: Vec<Option<Binder>>,
     refusals: Vec<Arc<Refusals>>,
     guard: Arc<DialGuard>,
+    mint: Option<Arc<Mint>>,
 }
 
 /// The hosts of the rule of this place, on an egress listener.
@@ -49,6 +51,8 @@ impl Prepared {
 
     /// Reads what TLS needs, and tries what else a worker could fail on.
     fn try_new(listener: &Name, config: &EgressConfig) -> Result<Self, ListenerError> {
+        let mint = config.intercept.as_ref().map(Mint::try_new).transpose();
+        let mint = mint.map_err(|error| ListenerError::OwnTls { listener: listener.clone(), error })?;
         let tls = rules(config).map(|rule| tls_of(listener, &rule.route)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             listener: listener.clone(),
@@ -57,6 +61,7 @@ impl Prepared {
             tls,
             guard: Arc::new(DialGuard::new(listener.clone(), config.network.clone())),
             config: config.clone(),
+            mint: mint.map(Arc::new),
         })
     }
 
@@ -73,6 +78,11 @@ impl Prepared {
         let guard = self.config.network.clone().with_own_ports(own);
         self.guard = Arc::new(DialGuard::new(self.listener.clone(), guard));
         Ok(())
+    }
+
+    /// The authority that signs for hosts that are stood in for.
+    pub(super) fn mint(&self) -> Option<&Arc<Mint>> {
+        self.mint.as_ref()
     }
 
     /// What one worker serves. `counters`: by rule; the last for what no rule took.
@@ -97,6 +107,7 @@ impl Prepared {
             &self.config,
             sites.collect(),
             (guard, gate),
+            self.mint.clone(),
             MAX_ACTIVE.div_ceil(workers),
         )
     }

@@ -14,6 +14,7 @@ mod entry;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http2;
+mod intercept;
 pub mod proxy_protocol;
 mod serve;
 mod snapshot;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::boundary::Boundary;
 use super::detect;
+use super::intercept::{self, Way};
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
 use super::{Limits, http2, socks, tunnel};
@@ -124,6 +125,7 @@ async fn serve_http1(
     let io =
         TokioIo::new(Observed { stream, read, boundary: Boundary::default(), client: Rc::clone(&client) });
     let for_requests = Rc::clone(&client);
+    let for_inside = Rc::clone(&site);
     let service = service_fn(move |request| {
         let (site, client) = (Rc::clone(&site), Rc::clone(&for_requests));
         async move { Ok::<_, std::convert::Infallible>(proxy::handle(site, client, request).await) }
@@ -178,7 +180,13 @@ async fn serve_http1(
                 Box::pin(async move {
                     let Observed { stream, read, .. } = parts.io.into_inner();
                     let near = (stream, Bytes::from([parts.read_buf, read].concat()));
-                    join(near, *switched, idle, &stop, &mut timer).await
+                    match *switched {
+                        Switched::Intercept(intercept) => {
+                            let way = Way::Connection(near.0, near.1);
+                            intercept::run(way, intercept, client.link(), for_inside, limits, stop).await
+                        }
+                        other => join(near, other, idle, &stop, &mut timer).await,
+                    }
                 })
             };
             tunnel.await
@@ -211,6 +219,7 @@ async fn join(
             let watch = tunnel::Watch { idle_limit, count: Some(&count) };
             tunnel::run_watched(near, (stream, Bytes::new()), watch, stop, timer).await
         }
+        Switched::Intercept(_) => unreachable!("it is not joined with anything"),
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::intercept::Way;
+
 /// What HTTP is spoken over.
 #[derive(Debug)]
 pub(super) enum ClientStream {
@@ -17,6 +19,8 @@ pub(super) enum ClientStream {
     Plain(Socket),
     /// TLS. rustls reads 4 KiB at a time; the buffer below it takes a whole record with one system call.
     Tls(Box<TlsStream<BufReader<Socket>>>),
+    /// TLS through a tunnel, which is intercepted.
+    Inside(Box<TlsStream<BufReader<Way>>>),
 }
 
 /// Which version of HTTP the handshake settled.
@@ -125,6 +129,7 @@ impl AsyncRead for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Inside(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -135,6 +140,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Inside(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -143,6 +149,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Inside(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -150,6 +157,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Inside(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

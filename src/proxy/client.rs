@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::RequestBody;
 use super::bound::Binding;
-use super::egress::Tunnel;
+use super::egress::{Intercept, Tunnel};
 use super::link::Link;
 use super::watch::Watch;
 use crate::policy::clients::Caller;
@@ -33,6 +33,8 @@ pub enum Switched {
     Upgraded(Upgraded<RequestBody>),
     /// A way that CONNECT opened.
     Tunnel(Tunnel),
+    /// The client is told that there is such a way, and meets this proxy on it.
+    Intercept(Intercept),
 }
 
 /// One exchange at a time.
@@ -159,6 +161,11 @@ impl Client {
     /// Who sent a request: the peer, or whom trusted proxies name. Asked of the fields as they came.
     pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
         self.link.forwarded.client_address(headers)
+    }
+
+    /// Its connection.
+    pub fn link(&self) -> &Rc<Link> {
+        &self.link
     }
 
     /// The client that sends the current request; `None` where nobody asked, or nobody knows. Good until the answer has

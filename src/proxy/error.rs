@@ -15,6 +15,7 @@ use crate::names::Name;
 use crate::policy::clients::Denied;
 use crate::policy::egress::TargetError;
 use crate::route::path::PathError;
+use crate::tls::mint::MintError;
 use crate::upstream::DialError;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -64,6 +65,11 @@ pub enum Refusal {
     /// No route lists the authority.
     #[error("no route of this listener serves the requested host")]
     Misdirected,
+    /// Inside an intercepted connection.
+    #[error(
+        "the connection was opened to another host than the one that the request, or its TLS handshake, names"
+    )]
+    MisdirectedInside,
     /// No route.
     #[error("no route matches the path")]
     NoRoute,
@@ -93,6 +99,9 @@ pub enum Refusal {
     /// The rule's credential may not go there.
     #[error("the rule's credential is not bound to this origin: its `allowed_upstreams` do not list it")]
     NotBound,
+    /// There is no certificate to show.
+    #[error("{0}")]
+    Mint(MintError),
     /// A web page calls.
     #[error("requests from web pages of other origins are refused here")]
     ForeignOrigin,
@@ -191,7 +200,9 @@ impl Refusal {
             Self::BodyTimeout => tell(S::REQUEST_TIMEOUT, "body-timeout", "http_request_error"),
             Self::BodyTooLarge => tell(S::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error"),
             Self::BodyBroken => tell(S::BAD_REQUEST, "body-broken", "http_request_error"),
-            Self::Misdirected => tell(S::MISDIRECTED_REQUEST, "misdirected", "http_request_denied"),
+            Self::Misdirected | Self::MisdirectedInside => {
+                tell(S::MISDIRECTED_REQUEST, "misdirected", "http_request_denied")
+            }
             Self::NoRoute => tell(S::NOT_FOUND, "no-route", "destination_not_found"),
             Self::MethodNotAllowed(_) => tell(S::METHOD_NOT_ALLOWED, "method", "http_request_denied"),
             Self::NoTunnel => tell(S::METHOD_NOT_ALLOWED, "no-tunnel", "http_request_denied"),
@@ -213,6 +224,7 @@ impl Refusal {
             Self::BadTarget(_) => tell(S::BAD_REQUEST, "bad-target", "http_request_error"),
             Self::EgressDenied(_) => tell(S::FORBIDDEN, "egress-denied", "http_request_denied"),
             Self::NotBound => tell(S::FORBIDDEN, "not-bound", "http_request_denied"),
+            Self::Mint(_) => tell(S::BAD_GATEWAY, "interception", "proxy_configuration_error"),
             Self::ForeignOrigin => tell(S::FORBIDDEN, "foreign-origin", "http_request_denied"),
             Self::Loop => tell(S::LOOP_DETECTED, "loop", "proxy_loop_detected"),
             Self::NoToken { state, .. } => {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rustls::pki_types::CertificateDer;
 
+use super::egress::Inside;
 use super::forward::Forwarded;
 use super::limits::ClientLimits;
 use crate::policy::clients::{Connection, UnixPeer};
@@ -40,6 +41,8 @@ pub struct Link {
     pub(super) secure: bool,
     pub(super) forwarded: Forwarded,
     pub(super) limits: ClientLimits,
+    /// It runs through a tunnel that is intercepted.
+    pub(super) inside: Option<Inside>,
 }
 
 impl Link {
@@ -51,6 +54,19 @@ impl Link {
             secure: peer.secure,
             forwarded: Forwarded::new(&peer),
             connection: Connection::new(peer.chain, peer.unix),
+            inside: None,
+        }
+    }
+
+    /// A connection through a tunnel of the client of `outside`, which has proven who it is there.
+    pub fn inside(outside: &Self, inside: Inside) -> Self {
+        Self {
+            limits: outside.limits,
+            local_ip: outside.local_ip,
+            secure: true,
+            forwarded: Forwarded::new(&Peer::default()),
+            connection: Connection::new(None, None),
+            inside: Some(inside),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! certificates of listeners.
 //! Never offers a way to skip verification.
 
+pub mod mint;
 pub mod pem;
 pub mod renewal;
 mod roots;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TlsError;
+use super::mint::Mint;
 use super::server::TlsServer;
 use super::tickets;
 use super::x509::Standing;
@@ -40,6 +41,38 @@ pub async fn keep(listener: Name, server: Arc<TlsServer>, clock: Clock) {
     }
     loop {
         renewal.look().await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Keeps the authority of one listener current for ever. The leaves that it signed go with it.
+pub async fn keep_mint(listener: Name, mint: Arc<Mint>) {
+    let mut files = FileWatch::begin(mint.watched_files()).await;
+    let mut tries = 0;
+    loop {
+        if files.changed().await {
+            // One of the files may be written and the other not yet.
+            tries = 2;
+        }
+        if tries > 0 {
+            tries -= 1;
+            let reread = Arc::clone(&mint);
+            #[allow(clippy::disallowed_methods, reason = "a file read, joined at once")]
+            let reading = tokio::task::spawn_blocking(move || reread.reload()).await;
+            match reading {
+                Ok(Ok(())) => {
+                    tries = 0;
+                    let fingerprint = mint.fingerprint().to_hex();
+                    tracing::info!(%listener, sha256 = fingerprint, "the changed interception CA is in use");
+                }
+                Ok(Err(error)) if tries == 0 => tracing::warn!(
+                    %listener,
+                    %error,
+                    "the changed interception CA cannot be used; the last good one stays in use until it is mended"
+                ),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -167,6 +168,18 @@ where
             // Boxed: a request on a kept connection does not carry it.
             Ways::Many(many) => Box::pin(many.connect(first, || self.budget.spend())).await,
         }
+    }
+
+    /// Makes sure that there is a connection at hand, as far as that can be told without a request.
+    pub async fn warm(&self, now: Instant) -> Result<(), DialError> {
+        let Reached { mut lease, .. } = match self.find(now) {
+            Found::Reached(reached) => reached,
+            Found::Nothing(there) => self.connect(there).await?,
+        };
+        // Not before it was moved on once is it ready for a request.
+        lease.drive(&mut Context::from_waker(Waker::noop()));
+        lease.release(Instant::now());
+        Ok(())
     }
 
     /// The upstream answered, well or not.

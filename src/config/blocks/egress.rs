@@ -19,7 +19,7 @@ use crate::secret::SecretSource;
 choice! {
     Action = "egress action" {
         Self::Upgrade => "upgrade", Self::Forward => "forward", Self::Tunnel => "tunnel", Self::Deny => "deny",
-        Self::StubTokenEndpoint => "stub_token_endpoint"
+        Self::Intercept => "intercept", Self::StubTokenEndpoint => "stub_token_endpoint"
     }
 }
 
@@ -31,15 +31,16 @@ block! {
         /// Which requests; all conditions must hold.
         optional r#match: RuleMatchBlock;
         /// `forward`: a plain request (`GET http://host/…`) goes on as it is. `upgrade`: it goes on over TLS. `tunnel`: CONNECT opens a
-        /// way for bytes, which pass untouched. `deny`: refused with 403. `stub_token_endpoint`: a token endpoint is answered
+        /// way for bytes, which pass untouched. `intercept`: TLS inside CONNECT is ended here, and the requests inside go on over TLS
+        /// with the token; needs `intercept` of the listener. `deny`: refused with 403. `stub_token_endpoint`: a token endpoint is answered
         /// here, with a placeholder for a token.
         required action: Action;
-        /// The credential whose token is injected (`forward`, `upgrade`). It goes to its `allowed_upstreams` only, which
+        /// The credential whose token is injected (`forward`, `upgrade`, `intercept`). It goes to its `allowed_upstreams` only, which
         /// must be given where the rule's hosts or ports are not single ones.
         optional credential: Name;
         /// The port to connect to in place of the request's. Without it, `upgrade` makes 443 of 80 and leaves every other one.
         optional upstream_port: Port;
-        /// Whom to trust, and a client certificate, for `upgrade`.
+        /// Whom to trust, and a client certificate, for `upgrade` and `intercept`.
         optional tls: Tls;
         /// The HTTP proxy on the way; the listener's unless given.
         optional via_proxy: ViaProxy;

@@ -66,6 +66,8 @@ block! {
         optional routes: Vec<At<Route>>;
         /// `egress`: what may go where. The first rule that matches decides; what none matches is denied.
         optional rules: Vec<At<RuleBlock>>;
+        /// `egress`: the certificate authority that stands in for the hosts of rules that say `intercept`.
+        optional intercept: InterceptBlock;
         /// `egress`: which resolved addresses may be dialled.
         optional egress_network: EgressNetwork;
         /// `egress`: what would be denied is told in the log and passes. The network guard and the binding of tokens hold all the same.
@@ -102,6 +104,17 @@ block! {
         required key: SecretSource;
         /// A PEM bundle: clients must show a certificate that one of these issued.
         optional client_ca: FileRef;
+    }
+}
+
+block! {
+    /// A certificate authority that clients of the listener trust. `bearward ca init` makes one that can sign for given hosts
+    /// only. The files are read again when they change.
+    struct InterceptBlock = "intercept" {
+        /// The PEM certificate of the authority, its own issuers after it.
+        required ca_cert: FileRef;
+        /// The PEM private key of `ca_cert`.
+        required ca_key: SecretSource;
     }
 }
 

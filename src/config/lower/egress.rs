@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use super::route::{self, RouteUse};
+use crate::clock::Clock;
 use crate::config::blocks::egress::{EgressNetwork, RuleBlock, RuleMatchBlock, ViaProxy, ViaProxyBlock};
-use crate::config::blocks::listener::Listener;
+use crate::config::blocks::listener::{InterceptBlock, Listener};
 use crate::config::context::Cx;
 use crate::config::read::At;
+use crate::config::secrets::FileRef;
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 use crate::policy::egress::{Action, Rule, RuleMatch, Target};
 use crate::policy::network::NetworkGuard;
 use crate::proxy::egress::{EgressConfig, RuleConfig};
 use crate::route::RouteConfig;
+use crate::secret::SecretSource;
 use crate::tls::TlsClientConfig;
+use crate::tls::mint::{Mint, MintConfig};
 use crate::upstream::{HttpVersion, UpstreamConfig, UpstreamOptions};
 
 /// Origins of one rule that are listed for its credential.
@@ -36,6 +40,10 @@ pub(super) fn egress(
         None => proxy.cloned(),
     };
     check_clients(block, blocks, cx);
+    let intercept = block.intercept.as_ref().map(|at| intercept(at, blocks, cx));
+    if intercept.is_none() {
+        refuse_interception(blocks, cx);
+    }
     let rules: Vec<_> = blocks
         .iter()
         .enumerate()
@@ -55,7 +63,77 @@ pub(super) fn egress(
         dry_run: block.dry_run.as_ref()?.value,
         pac: block.pac.as_ref()?.value,
         socks5: block.socks5.as_ref()?.value,
+        intercept: match intercept {
+            Some(intercept) => Some(intercept?),
+            None => None,
+        },
     })
+}
+
+/// Rules that say `intercept`.
+fn intercepting(rules: &[At<RuleBlock>]) -> impl Iterator<Item = (&At<RuleBlock>, &At<Action>)> {
+    rules
+        .iter()
+        .filter_map(|rule| Some((rule, rule.value.action.as_ref()?)))
+        .filter(|(_, action)| action.value == Action::Intercept)
+}
+
+fn refuse_interception(rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
+    for (_, action) in intercepting(rules) {
+        cx.error(action.span, "the listener has no CA to intercept with").hint(
+            "`bearward ca init --permit HOST` makes one; then `intercept: {ca_cert: {file: ca.crt}, ca_key: {file: ca.key}}` on \
+             the listener",
+        );
+    }
+}
+
+/// `intercept:`: the files are read, and held against the rules.
+fn intercept(at: &At<InterceptBlock>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) -> Option<MintConfig> {
+    let (cert, key) = (at.value.ca_cert.as_ref()?, at.value.ca_key.as_ref()?);
+    if !super::secret::check(key, "the private key", cx) {
+        return None;
+    }
+    let config = MintConfig { ca_cert: cert.value.0.clone(), ca_key: key.value.clone() };
+    // A command is run when the listener starts, not here.
+    if matches!(config.ca_key, SecretSource::Exec(_)) {
+        return Some(config);
+    }
+    match Mint::try_new(&config) {
+        Ok(mint) => check_authority(&mint, cert, rules, cx),
+        Err(error) => {
+            cx.error(at.span, format!("this CA cannot be used: {error}"));
+            return None;
+        }
+    }
+    Some(config)
+}
+
+fn check_authority(mint: &Mint, cert: &At<FileRef>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
+    let path = cert.value.0.display();
+    if mint.not_after() <= Clock::System.wall() {
+        cx.warning(
+            cert.span,
+            format!("the CA in {path} has expired at {}; clients refuse it", mint.not_after().rfc3339()),
+        )
+        .hint("make a new one with `bearward ca init`, and install it where the clients trust it");
+    }
+    if mint.is_unconstrained() {
+        cx.warning(
+            cert.span,
+            format!("the CA in {path} can sign for any name, not only for those of the rules"),
+        )
+        .hint("`bearward ca init --permit HOST` makes one that cannot");
+    }
+    let hosts = intercepting(rules).filter_map(|(rule, _)| rule.value.r#match.as_ref()?.value.hosts.as_ref());
+    for host in hosts.flat_map(|hosts| &hosts.value).filter(|host| !host.value.0.is_wildcard()) {
+        let name = host.value.0.to_string();
+        let plain = name.trim_start_matches('[').trim_end_matches(']');
+        if !mint.permits(plain) {
+            cx.error(host.span, format!("the CA in {path} may not sign for `{name}`")).hint(format!(
+                "make one that may: `bearward ca init --permit {plain}`, with `--permit` for each other host"
+            ));
+        }
+    }
 }
 
 /// A rule can only tell clients apart that the listener asks for.

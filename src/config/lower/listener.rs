@@ -113,6 +113,7 @@ fn check_kind(block: &Listener, cx: &mut Cx<'_>) {
                 ("rules", block.rules.as_ref().map(|list| list.span)),
                 ("egress_network", block.egress_network.as_ref().map(|network| network.span)),
                 ("via_proxy", block.via_proxy.as_ref().map(|via| via.span)),
+                ("intercept", block.intercept.as_ref().map(|intercept| intercept.span)),
             ],
         ),
         ListenerKind::Egress => (
@@ -121,6 +122,7 @@ fn check_kind(block: &Listener, cx: &mut Cx<'_>) {
             [
                 ("routes", block.routes.as_ref().map(|list| list.span)),
                 ("allowed_origins", block.allowed_origins.as_ref().map(|list| list.span)),
+                ("", None),
                 ("", None),
             ],
         ),

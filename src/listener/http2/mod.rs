@@ -22,6 +22,7 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::time::Instant;
 
+pub(super) use self::tunnel::Side;
 use self::wire::Wire;
 use super::Limits;
 use super::serve::{End, Stop, Wish};
@@ -72,9 +73,8 @@ pub(super) async fn serve(
         Ok(connection) => connection,
         Err(end) => return end,
     };
-    let tunnel_idle = limits.tunnel_idle_timeout;
-    let open =
-        |request, respond, client| stream::run(Rc::clone(&site), client, request, respond, tunnel_idle);
+    let limits = *limits;
+    let open = |request, respond, client| stream::run((Rc::clone(&site), limits), client, request, respond);
     let mut serving = Serving {
         connection,
         open,

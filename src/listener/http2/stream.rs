@@ -15,19 +15,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body;
 
 use super::tunnel as connect;
+use crate::listener::Limits;
 use crate::listener::serve::Stop;
 use crate::listener::timer::Timer;
 use crate::listener::tunnel;
 use crate::proxy::{self, Client, ClientBody, RequestBody, ResponseBody, Site, Switched, extended};
 use crate::upstream::{StreamIo, Upgraded};
 
-/// Serves one stream. Returns its `client`. `tunnel_idle`: how long no byte may come after an upgrade.
+/// Serves one stream. Returns its `client`.
 pub(super) async fn run(
-    site: Rc<Site>,
+    (site, limits): (Rc<Site>, Limits),
     client: Rc<Client>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    tunnel_idle: Duration,
 ) -> Rc<Client> {
     let (mut head, incoming) = request.into_parts();
     // What follows an extended CONNECT is no body: it waits for the upstream to agree.
@@ -38,7 +38,7 @@ pub(super) async fn run(
     };
     let request = Request::from_parts(head, body);
     let answer = {
-        let mut handling = pin!(proxy::handle(site, Rc::clone(&client), request));
+        let mut handling = pin!(proxy::handle(Rc::clone(&site), Rc::clone(&client), request));
         std::future::poll_fn(|cx| {
             client.keep(cx.waker());
             if client.is_cut() {
@@ -62,11 +62,18 @@ pub(super) async fn run(
             // Boxed: a stream that only carries a request does not carry it.
             Box::pin(connect::run(&client, Response::from_parts(head, ()), respond, tunnel)).await;
         }
+        (Some(answer), Some(Switched::Intercept(intercept)), _) => {
+            let (head, body) = answer.into_parts();
+            drop(body);
+            client.joined();
+            let head = Response::from_parts(head, ());
+            Box::pin(connect::intercept(&client, head, respond, intercept, (site, limits))).await;
+        }
         (Some(answer), Some(Switched::Upgraded(upstream)), Some(incoming))
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
             // Boxed: other streams do not carry it.
-            Box::pin(switch(answer, respond, incoming, upstream, tunnel_idle)).await;
+            Box::pin(switch(answer, respond, incoming, upstream, limits.tunnel_idle_timeout)).await;
         }
         (Some(answer), ..) => reply(&client, answer, respond).await,
         (None, ..) => {}

@@ -14,11 +14,13 @@ use http::Response;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::listener::Limits;
+use crate::listener::intercept::{self, Way};
 use crate::listener::serve::{End, Stop};
 use crate::listener::timer::Timer;
 use crate::listener::tunnel::{self, Watch};
-use crate::proxy::egress::Tunnel;
-use crate::proxy::{Client, ClientBody};
+use crate::proxy::egress::{Intercept, Tunnel};
+use crate::proxy::{Client, ClientBody, Site};
 
 /// Confirms a tunnel and copies until it ends.
 pub(super) async fn run(
@@ -44,8 +46,34 @@ pub(super) async fn run(
     .await;
 }
 
+/// Confirms a tunnel, and speaks TLS and HTTP with the client on it.
+pub(super) async fn intercept(
+    client: &Rc<Client>,
+    head: Response<()>,
+    mut respond: SendResponse<Bytes>,
+    mut intercept: Intercept,
+    (site, limits): (Rc<Site>, Limits),
+) {
+    let Ok(outgoing) = respond.send_response(head, false) else { return };
+    let incoming = std::mem::replace(&mut intercept.incoming, ClientBody::Empty);
+    let side = Side { incoming, early: Bytes::new(), outgoing, ended: false };
+    let stop = Rc::<Stop>::default();
+    let serving =
+        intercept::run(Way::Stream(side), intercept, client.link(), site, &limits, Rc::clone(&stop));
+    let mut serving = std::pin::pin!(serving);
+    std::future::poll_fn(|cx| {
+        client.keep(cx.waker());
+        if client.is_cut() {
+            return Poll::Ready(End::Cut);
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+}
+
 /// The client's side.
-struct Side {
+#[derive(Debug)]
+pub(in crate::listener) struct Side {
     incoming: ClientBody,
     /// Came, and found no room.
     early: Bytes,

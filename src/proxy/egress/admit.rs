@@ -23,6 +23,9 @@ pub(in crate::proxy) async fn admit<B>(
     request: &Request<B>,
 ) -> Result<Admitted, Refusal> {
     let Some(egress) = &site.egress else { return Err(Refusal::NoRoute) };
+    if let Some(inside) = &client.link.inside {
+        return egress.admit_inside(client, inside, request);
+    }
     if let Some(gate) = &egress.gate {
         authenticate(gate, client, request.headers(), true).await?;
     }
@@ -73,7 +76,7 @@ fn judge<B>(egress: &Egress, client: &Client, request: &Request<B>) -> Result<Ad
 }
 
 /// A request that goes on by a rule.
-fn admit_request<B>(
+pub(super) fn admit_request<B>(
     egress: &Egress,
     request: &Request<B>,
     (rule, action): (usize, Action),

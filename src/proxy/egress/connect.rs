@@ -127,14 +127,17 @@ where
         client.record(|record| record.labels(&egress.labels(rule)));
     }
     let (rule, refusal) = match local {
-        Local::Connection(rule, target) => match connect(egress, client, request, rule, &target).await {
-            Ok(()) => {
-                let mut answer = Response::new(empty(client, egress.counters(site, Some(rule)), 200, began));
-                *answer.status_mut() = StatusCode::OK;
-                return answer;
+        Local::Connection(rule, target) => {
+            match connect(site, egress, client, request, rule, &target).await {
+                Ok(()) => {
+                    let mut answer =
+                        Response::new(empty(client, egress.counters(site, Some(rule)), 200, began));
+                    *answer.status_mut() = StatusCode::OK;
+                    return answer;
+                }
+                Err(refusal) => (Some(rule), refusal),
             }
-            Err(refusal) => (Some(rule), refusal),
-        },
+        }
         Local::Stub(rule) => {
             let answer = stub::answer(request.method());
             refuse_body(request);
@@ -162,6 +165,7 @@ where
 }
 
 async fn connect<B: Into<ClientBody>>(
+    at: &Site,
     egress: &Egress,
     client: &Client,
     request: Request<B>,
@@ -170,7 +174,10 @@ async fn connect<B: Into<ClientBody>>(
 ) -> Result<(), Refusal> {
     let site = &egress.rules[rule];
     if site.config.rule.action == Action::Intercept {
-        return Err(Refusal::NoTunnel);
+        let (incoming, now) = (request.into_body().into(), at.identity.clock.wall());
+        let intercept = egress.intercept(rule, target, client, incoming, now).await?;
+        client.switch_to(Switched::Intercept(intercept));
+        return Ok(());
     }
     let stream = egress.dial(rule, target).await?;
     client.switch_to(Switched::Tunnel(Tunnel {

@@ -7,6 +7,7 @@
 mod admit;
 mod connect;
 mod decision;
+mod intercept;
 mod pac;
 pub mod socks;
 mod stub;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::decision::DecisionLog;
+use self::intercept::Leaves;
 use super::{Refusal, Refusals, Route};
 use crate::credential::Binder;
 use crate::names::Name;
@@ -30,10 +32,12 @@ use crate::policy::network::NetworkGuard;
 use crate::route::RouteConfig;
 use crate::telemetry::access::Labels;
 use crate::telemetry::counters::RouteCounters;
+use crate::tls::mint::{Mint, MintConfig};
 use crate::upstream::{AddressGuard, Connector, Room, RoomConfig, TlsClient, Upstream};
 pub(super) use admit::admit;
 pub(super) use connect::{Local, answer};
 pub use connect::{Tunnel, TunnelCount};
+pub use intercept::{Inside, Intercept};
 
 /// Upstreams that one worker keeps for a listener.
 const MAX_UPSTREAMS: usize = 512;
@@ -55,6 +59,8 @@ pub struct EgressConfig {
     pub pac: bool,
     /// `socks5`.
     pub socks5: bool,
+    /// `intercept`: the authority that signs for the hosts of rules that say so.
+    pub intercept: Option<MintConfig>,
 }
 
 /// One entry of `rules`.
@@ -77,7 +83,7 @@ impl RuleConfig {
     pub fn origin(&self, action: Action, target: &Target, scheme: Scheme) -> Option<Origin> {
         let (to, port) = match (action, scheme) {
             (Action::Upgrade, Scheme::Http) => (Scheme::Https, (target.port() == 80).then_some(443)),
-            (Action::Upgrade, Scheme::Https) => (Scheme::Https, None),
+            (Action::Upgrade | Action::Intercept, Scheme::Https) => (Scheme::Https, None),
             _ => (Scheme::Http, None),
         };
         target.origin(to, self.upstream_port.or(port))
@@ -124,6 +130,8 @@ pub struct Egress {
     guard: Arc<dyn AddressGuard>,
     /// Who may use the listener, where not everybody may.
     pub(super) gate: Option<Rc<Gate>>,
+    /// Of hosts that are stood in for.
+    leaves: Option<Leaves>,
     max_active: usize,
     upstreams: RefCell<HashMap<(usize, Origin), Kept>>,
     log: DecisionLog,
@@ -142,6 +150,7 @@ impl Egress {
         config: &EgressConfig,
         rules: Vec<RuleSite>,
         (guard, gate): (Arc<dyn AddressGuard>, Option<Rc<Gate>>),
+        mint: Option<Arc<Mint>>,
         max_active: usize,
     ) -> Self {
         Self {
@@ -152,6 +161,7 @@ impl Egress {
             socks5: config.socks5,
             guard,
             gate,
+            leaves: mint.map(Leaves::new),
             max_active,
             upstreams: RefCell::default(),
             log: DecisionLog::default(),
