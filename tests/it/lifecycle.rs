@@ -186,12 +186,12 @@ impl Replica {
         self.snapshot().state
     }
 
-    /// What a request would carry now.
+    /// What a request would carry now, without its scheme.
     pub(crate) fn bearer(&self, world: &World) -> Option<Secret> {
         let mut reader = self.credential.cell().reader();
         let (header, _) = reader.authorize(world.clock().boot()).ok()?;
         let text = std::str::from_utf8(header.as_bytes()).expect("ASCII");
-        Some(Secret::from(text.strip_prefix("Bearer ").expect("a bearer")))
+        Some(Secret::from(text.split_once(' ').expect("a scheme and a token").1))
     }
 
     /// A request carries a token that the API takes.
