@@ -16,7 +16,7 @@ use crate::admin::serve::{self, Socket};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::credential::{
-    Binder, BindingError, BoundCredential, BoundUsers, Credential, CredentialConfig, Users,
+    Binder, BindingError, BoundCredential, BoundUsers, Credential, CredentialConfig, Users, removal,
 };
 use crate::listener::{BindAddress, BoundListeners, ListenerError};
 use crate::names::Name;
@@ -262,16 +262,27 @@ async fn start_credentials(
     shutdown: &Shutdown,
 ) -> Result<Vec<Credential>, StartError> {
     let mut started = Vec::with_capacity(config.credentials.len());
-    if config.credentials.is_empty() {
+    if config.credentials.is_empty() && !config.store.is_kept() {
         return Ok(started);
     }
-    let store = Store::open(&config.store).await?;
+    let store = match Store::open(&config.store).await {
+        // Nothing that is configured needs it.
+        Err(error) if config.credentials.is_empty() => {
+            tracing::warn!(%error, "it cannot be seen whether tokens of removed credentials are to be revoked");
+            return Ok(started);
+        }
+        store => store?,
+    };
     for credential in config.credentials.iter().filter(|one| one.oauth.grant != Grant::Users) {
         let begun = Credential::start(credential.clone(), store.clone(), clock.clone(), shutdown)
             .await
             .map_err(|error| StartError::Credential { name: credential.name.clone(), error })?;
         started.push(begun);
     }
+    let configured = config.credentials.iter().map(|credential| credential.name.clone()).collect();
+    let (until, revoked) =
+        (shutdown.token().clone(), removal::revoke_removed(store, configured, clock.clone()));
+    shutdown.spawn("revocation", async move { until.run_until_cancelled(Box::pin(revoked)).await });
     Ok(started)
 }
 

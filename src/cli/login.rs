@@ -120,9 +120,10 @@ async fn run(arguments: &Arguments, config: &Config, credential: &CredentialConf
     let clock = Clock::System;
     let endpoints = client.endpoints(clock.wall()).await.map_err(|failure| Failed::of(&failure))?;
     // A store that cannot be written is told before a person has typed a password.
-    let installation =
+    let mut installation =
         Installation::begin(credential, &store).await.map_err(|error| Failed::run_time(error.to_string()))?;
     installation.stored().await.map_err(|error| Failed::run_time(error.to_string()))?;
+    installation.bind(&client).map_err(|error| Failed::run_time(error.to_string()))?;
     let deadline = Instant::now() + arguments.timeout;
     let login = Login { credential, client, endpoints, clock, deadline };
     if arguments.device {

@@ -4,8 +4,7 @@
 //! arrives takes its line out of here and adds its field to a block.
 
 /// Keys by block.
-const KEYS: &[(&str, &[&str])] =
-    &[("configuration", &["telemetry"]), ("credential", &["dpop", "revoke_on_removal"])];
+const KEYS: &[(&str, &[&str])] = &[("configuration", &["telemetry"])];
 
 /// Values by choice.
 const VALUES: &[(&str, &[&str])] =

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use super::cell::UnfitToken;
 use super::schedule::{self, Doubt, Jitter, Terms, TokenLife};
 use super::seed::{self, Reconciled};
 use super::state::Phase;
 use super::task::{FirstSend, Held, Task};
-use super::{RotationMode, Token};
+use super::{Prover, RotationMode, Token};
 use crate::clock::{BootTime, UnixTime};
+use crate::oauth::dpop::DpopKey;
 use crate::secret::{Fingerprint, Secret};
 use crate::store::{InFlight, Record, RecordState, StoreError};
 
@@ -222,7 +224,8 @@ impl Task {
     ) -> bool {
         let life = TokenLife { expires, terms: self.terms(lifetime, record), jitter: Jitter::draw() };
         let life_of_it = (life.hard(), generation, expires_at);
-        match Token::injected(access, &self.config.injection, &record.headers, life_of_it) {
+        let made = Token::injected(access, &self.config.injection, &record.headers, life_of_it);
+        match made.and_then(|token| self.bound_to_key(token, access, record)) {
             Ok(token) => {
                 self.old_token_until = self.held.as_ref().map(|old| old.token.hard_stop);
                 self.rejected_before = *self.rejections.borrow();
@@ -234,6 +237,16 @@ impl Task {
                 false
             }
         }
+    }
+
+    /// A token that is bound to a key is of no use without it.
+    fn bound_to_key(&self, token: Token, access: &Secret, record: &Record) -> Result<Token, UnfitToken> {
+        if !self.config.oauth.dpop {
+            return Ok(token);
+        }
+        let stored = record.dpop_key.as_ref().ok_or(UnfitToken)?;
+        let key = DpopKey::try_new(stored).map_err(|_| UnfitToken)?;
+        Ok(token.proved(Prover::new(key, access, self.skew(), self.clock.clone())))
     }
 
     fn terms(&self, lifetime: Duration, record: &Record) -> Terms {

@@ -92,6 +92,7 @@ impl Task {
         record.generation = record.generation.max(held) + 1;
         record.access_token = Some(response.access_token.clone());
         record.headers.clone_from(&response.headers);
+        record.revocation = super::removal::note(&self.config);
         record.obtained_at = Some(sent.wall);
         record.expires_at = Some(sent.wall.plus(lifetime));
         record.refresh_in = response.refresh_in.map(|told| told.as_secs());

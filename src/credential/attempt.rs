@@ -11,6 +11,7 @@ use super::seed::{self, Reconciled};
 use super::state::Phase;
 use super::task::Task;
 use crate::clock::{BootTime, Deadline, UnixTime};
+use crate::oauth::dpop::DpopKey;
 use crate::oauth::{Failure, FailureClass, TokenRequest, TokenResponse};
 use crate::secret::Secret;
 use crate::store::{InFlight, Lease, Record, RecordState, StoreError};
@@ -74,6 +75,9 @@ impl Task {
             Ok(sending) => sending,
             Err(ended) => return ended,
         };
+        if let Err(ended) = self.bind_to_key(&mut work) {
+            return ended;
+        }
         loop {
             if let Err(ended) = self.mark(&mut work, &sending).await {
                 return ended;
@@ -327,6 +331,28 @@ impl Task {
         }
         self.skew_news = (self.provider_now(sent).millis() - dated.millis()).abs() > SKEW;
         (answer, sent)
+    }
+
+    /// The key that tokens are bound to: made once, and durable with the mark before a refresh token is sent.
+    fn bind_to_key(&self, work: &mut Work) -> Result<(), Ended> {
+        if !self.config.oauth.dpop {
+            return Ok(());
+        }
+        let made = match &work.record.dpop_key {
+            Some(stored) => Ok(stored.clone()),
+            None => DpopKey::generate(),
+        };
+        let bound = made.and_then(|stored| Ok((DpopKey::try_new(&stored)?, stored)));
+        let (key, stored) = bound.map_err(|error| Ended::Failed(error.to_string()))?;
+        work.record.dpop_key = Some(stored);
+        self.client.bind(key);
+        Ok(())
+    }
+
+    /// What the provider's clock is ahead of ours, in milliseconds.
+    pub(super) fn skew(&self) -> i64 {
+        let sent = Sent { at: self.clock.boot(), wall: self.clock.wall() };
+        self.provider_now(sent).millis() - sent.wall.millis()
     }
 
     /// The wall clock as the provider has it, where the two differ by more than rounding.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{TokenCell, TokenReader};
+use super::{Nonces, TokenCell, TokenReader};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 
@@ -15,6 +15,7 @@ pub struct BoundCredential {
     cell: Arc<TokenCell>,
     origin: Origin,
     others: Vec<Origin>,
+    nonces: Arc<Nonces>,
 }
 
 /// Why a credential may not be used for an upstream.
@@ -92,7 +93,7 @@ impl BoundCredential {
         allow_plaintext: bool,
     ) -> Result<Self, BindingError> {
         check(cell.name(), allowed, &origin, allow_plaintext)?;
-        Ok(Self { cell, origin, others: Vec::new() })
+        Ok(Self { cell, origin, others: Vec::new(), nonces: Nonces::of(1) })
     }
 
     /// Binds it to a further origin of the same upstream after [`check`].
@@ -104,6 +105,7 @@ impl BoundCredential {
     ) -> Result<Self, BindingError> {
         check(self.name(), allowed, &origin, allow_plaintext)?;
         self.others.push(origin);
+        self.nonces = Nonces::of(1 + self.others.len());
         Ok(self)
     }
 
@@ -124,7 +126,7 @@ impl BoundCredential {
 
     /// A reader for one worker.
     pub fn reader(&self) -> TokenReader {
-        self.cell.reader()
+        self.cell.reader().with_nonces(Arc::clone(&self.nonces))
     }
 }
 

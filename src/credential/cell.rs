@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::State;
 use super::injection::{self, Extras, Injection};
+use super::proof::{Nonces, Prover};
 use crate::clock::{BootTime, UnixTime};
 use crate::names::Name;
 use crate::secret::Secret;
@@ -63,6 +64,15 @@ impl Token {
         let header = injection::sensitive(&injection::filled(authorization, text))?;
         let extras = Extras::of(injection, text, came_with_it)?;
         Ok(Self { header, extras, hard_stop, generation, expires_at })
+    }
+
+    /// The same, proved with each request.
+    #[must_use]
+    pub fn proved(mut self, prover: Prover) -> Self {
+        let extras =
+            self.extras.get_or_insert_with(|| Box::new(Extras { authorization: true, ..Extras::default() }));
+        extras.prover = Some(prover);
+        self
     }
 
     /// A copy that shares no memory with this one.
@@ -152,7 +162,12 @@ impl TokenCell {
 
     /// A reader for one worker.
     pub fn reader(self: &Arc<Self>) -> TokenReader {
-        TokenReader { cache: Cache::new(Arc::clone(&self.current)), own: None, cell: Arc::clone(self) }
+        TokenReader {
+            cache: Cache::new(Arc::clone(&self.current)),
+            own: None,
+            cell: Arc::clone(self),
+            nonces: Nonces::of(1),
+        }
     }
 }
 
@@ -162,6 +177,7 @@ pub struct TokenReader {
     cache: Cache<Arc<ArcSwap<View>>, Arc<View>>,
     own: Option<(u64, Token)>,
     cell: Arc<TokenCell>,
+    nonces: Arc<Nonces>,
 }
 
 /// No token may be sent now.
@@ -212,6 +228,16 @@ impl TokenReader {
     /// What the token that [`TokenReader::authorize`] gave last asks for beside `Authorization`.
     pub fn extras(&self) -> Option<&Extras> {
         self.own.as_ref().and_then(|(_, token)| token.extras.as_deref())
+    }
+
+    /// The nonces of the origin that it reads for.
+    pub fn nonces(&self) -> &Nonces {
+        &self.nonces
+    }
+
+    /// The same reader, with the nonces that all readers for an origin share.
+    pub(super) fn with_nonces(self, nonces: Arc<Nonces>) -> Self {
+        Self { nonces, ..self }
     }
 
     /// The cell, for `reject`, `name` and waiting.

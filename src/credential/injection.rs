@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::cell::UnfitToken;
+use super::proof::Prover;
 use crate::secret::Secret;
 
 /// What stands for the token in a value.
@@ -80,6 +81,8 @@ pub fn is_injectable(name: &HeaderName) -> bool {
 pub struct Extras {
     /// Whether the token stands in `Authorization` as well.
     pub authorization: bool,
+    /// What proves each request, where the token is bound to a key.
+    pub prover: Option<Prover>,
     /// Header fields.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Cookies: the name and `name=value`.
@@ -149,6 +152,7 @@ impl Extras {
         };
         Self {
             authorization: self.authorization,
+            prover: self.prover.clone(),
             headers: self.headers.iter().map(|(field, value)| (name(field), own(value))).collect(),
             cookies: self.cookies.iter().map(|(name, pair)| (name.clone(), own(pair))).collect(),
             query: self.query.clone(),

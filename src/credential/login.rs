@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::seed::{self, Wanted};
 use super::{CredentialConfig, identity, request_digest};
 use crate::clock::Clock;
-use crate::oauth::{Grant, TokenResponse};
+use crate::oauth::dpop::DpopKey;
+use crate::oauth::{Grant, OAuthClient, SetupError, TokenResponse};
 use crate::secret::Secret;
 use crate::store::{Lease, Record, RecordState, Store, StoreError};
 
@@ -43,6 +44,8 @@ pub struct Installation<'a> {
     config: &'a CredentialConfig,
     store: &'a Store,
     lease: Lease,
+    /// The key that the tokens of this login are bound to.
+    dpop_key: Option<Secret>,
 }
 
 impl<'a> Installation<'a> {
@@ -51,7 +54,7 @@ impl<'a> Installation<'a> {
         let deadline = Instant::now() + LEASE_DEADLINE;
         loop {
             if let Some(lease) = store.try_lease(&config.name).await? {
-                return Ok(Self { config, store, lease });
+                return Ok(Self { config, store, lease, dpop_key: None });
             }
             if Instant::now() >= deadline {
                 let holder = store.lease_holder(&config.name).await;
@@ -59,6 +62,16 @@ impl<'a> Installation<'a> {
             }
             tokio::time::sleep(LEASE_PAUSE).await;
         }
+    }
+
+    /// Binds the tokens that `client` is about to obtain to a new key, where `dpop` is configured.
+    pub fn bind(&mut self, client: &OAuthClient) -> Result<(), SetupError> {
+        if self.config.oauth.dpop {
+            let stored = DpopKey::generate()?;
+            client.bind(DpopKey::try_new(&stored)?);
+            self.dpop_key = Some(stored);
+        }
+        Ok(())
     }
 
     /// What is stored now.
@@ -130,6 +143,10 @@ impl<'a> Installation<'a> {
             record.seeds_seen.push(seed.fingerprint().to_hex());
         }
         record.state = RecordState::Idle;
+        record.revocation = super::removal::note(self.config);
+        if self.dpop_key.is_some() {
+            record.dpop_key.clone_from(&self.dpop_key);
+        }
         change(&mut record);
         record.generation += 1;
         if aside.is_some() || had_tokens {

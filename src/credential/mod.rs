@@ -12,7 +12,9 @@ pub mod binding;
 pub mod cell;
 pub mod injection;
 pub mod login;
+pub mod proof;
 pub mod refresher;
+pub mod removal;
 mod saving;
 pub mod schedule;
 mod seed;
@@ -30,6 +32,7 @@ use crate::origin::Origin;
 pub use binding::{Binder, BindingError, BoundCredential};
 pub use cell::{Published, Token, TokenCell, TokenReader, Unavailable};
 pub use injection::{Extras, Injection};
+pub use proof::{Nonces, Prover};
 pub use refresher::Credential;
 pub use seed::{identity, request_digest};
 pub use snapshot::{Counts, DURATION_BOUNDS, ForcedRefresh, LastError, Snapshot};
@@ -49,6 +52,8 @@ pub struct CredentialConfig {
     pub injection: Box<Injection>,
     /// `required`: `/readyz` is red without a usable token.
     pub required: bool,
+    /// `revoke_on_removal`.
+    pub revoke_on_removal: bool,
     /// `rotation.mode`.
     pub rotation: RotationMode,
     /// `rotation.grace`, else the preset's.

@@ -36,6 +36,9 @@ pub fn request_digest(oauth: &OAuthConfig) -> String {
         Grant::Custom(custom) => text.extend(custom.source().to_string().bytes()),
         _ => {}
     }
+    if oauth.dpop {
+        text.extend(b"dpop");
+    }
     Fingerprint::of(&text).to_hex()[..16].to_owned()
 }
 

@@ -4,11 +4,14 @@
 //! second request after a failed one.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::answer::Body;
+use super::bound::Bound;
+use super::dpop::DpopKey;
 use super::draft::{Draft, Facts};
 use super::error::{Judge, Stake};
 use super::http::{Exchange, HttpSettings, shown};
@@ -30,6 +33,7 @@ pub struct OAuthClient {
     client_key: KeyCache,
     user_key: KeyCache,
     former: Former,
+    bound: Bound,
 }
 
 /// Everything that is needed to send, and to judge what comes back.
@@ -57,6 +61,7 @@ impl OAuthClient {
             client_key: KeyCache::default(),
             user_key: KeyCache::default(),
             former: Former::default(),
+            bound: Bound::default(),
             config,
         };
         if !matches!(client.config.grant, Grant::Static { .. }) {
@@ -158,7 +163,25 @@ impl OAuthClient {
             ) => Stake::OwnGrant,
         };
         let deadline = Instant::now() + self.config.request_timeout;
-        let result = match timeout_at(deadline, self.prepare(&request, deadline, now)).await {
+        let mut result = self.attempt(&request, stake, deadline, now).await;
+        if result.as_ref().is_err_and(|failure| failure.error == "use_dpop_nonce") && self.bound.has_nonce() {
+            // RFC 9449 8: the request was turned away before it was looked at. Once.
+            result = Box::pin(self.attempt(&request, stake, deadline, now)).await;
+        }
+        if result.as_ref().is_err_and(|failure| failure.class != FailureClass::GrantDead) {
+            self.discovery.suspect();
+        }
+        result
+    }
+
+    async fn attempt(
+        &self,
+        request: &TokenRequest<'_>,
+        stake: Stake,
+        deadline: Instant,
+        now: UnixTime,
+    ) -> Result<TokenResponse, Failure> {
+        match timeout_at(deadline, self.prepare(request, deadline, now)).await {
             Ok(Ok(prepared)) => self.send(prepared, stake, deadline, now).await,
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
@@ -168,11 +191,12 @@ impl OAuthClient {
                 );
                 Err(Failure::new(FailureClass::Clean, "timeout", message))
             }
-        };
-        if result.as_ref().is_err_and(|failure| failure.class != FailureClass::GrantDead) {
-            self.discovery.suspect();
         }
-        result
+    }
+
+    /// The key that tokens are bound to: without it no request is sent where `dpop` is configured.
+    pub fn bind(&self, key: Arc<DpopKey>) {
+        self.bound.bind(key);
     }
 
     async fn prepare(
@@ -227,7 +251,10 @@ impl OAuthClient {
         let Draft { form, authorization, mut scrubber, lasting } = draft;
         self.former.join(&lasting, &mut scrubber);
         let endpoint = shown(&url);
-        let exchange = Exchange::post(url, form.encode(), authorization);
+        let mut exchange = Exchange::post(url, form.encode(), authorization);
+        if self.config.dpop {
+            self.bound.prove(&mut exchange, now).map_err(|error| unprepared(&error))?;
+        }
         Ok(Prepared { client, exchange, scrubber, endpoint, response: None })
     }
 
@@ -283,6 +310,7 @@ impl OAuthClient {
             endpoint: &shown,
             scrubber: &scrubber,
             response: None,
+            dpop: false,
             now,
         };
         Err(judge.refusal(&answer, &body))
@@ -310,6 +338,7 @@ impl OAuthClient {
             endpoint: &endpoint,
             scrubber: &scrubber,
             response: response.as_ref(),
+            dpop: self.config.dpop,
             now,
         };
         let answer = self.http.exchange(&client, exchange, deadline).await.map_err(|lost| {
@@ -320,6 +349,9 @@ impl OAuthClient {
             };
             Failure::new(class, lost.error, format!("token request to {endpoint}: {}{waited}", lost.reason))
         })?;
+        if self.config.dpop {
+            self.bound.note(&answer.headers);
+        }
         token::read(answer, &judge)
     }
 

@@ -116,6 +116,8 @@ pub(super) struct Judge<'a> {
     pub(super) scrubber: &'a Scrubber,
     /// Where an answer that is not OAuth's has its token.
     pub(super) response: Option<&'a CustomResponse>,
+    /// Whether tokens must be bound by DPoP.
+    pub(super) dpop: bool,
     /// The wall clock, for `Retry-After` dates.
     pub(super) now: UnixTime,
 }

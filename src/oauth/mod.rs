@@ -7,8 +7,10 @@
 
 mod answer;
 mod assertion;
+mod bound;
 mod client;
 pub mod client_auth;
+pub mod dpop;
 mod draft;
 pub mod error;
 mod form;
@@ -64,6 +66,8 @@ pub struct OAuthConfig {
     pub parameters: BTreeMap<String, String>,
     /// `login`. Boxed: only a person's commands look at it.
     pub login: Box<login::LoginConfig>,
+    /// `dpop`: tokens are bound to a key (RFC 9449).
+    pub dpop: bool,
     /// `tls` of the credential.
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (credential, else global).

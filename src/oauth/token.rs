@@ -96,6 +96,16 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         return refused(FailureClass::Configuration, reason, refresh_token);
     }
     match fields.text("token_type") {
+        Some(kind) if judge.dpop && kind.eq_ignore_ascii_case("dpop") => {}
+        kind if judge.dpop => {
+            // RFC 9449 5: another type is not bound, and whoever finds such a token can use it.
+            let kind = kind.map_or("none".to_owned(), |kind| judge.scrubber.code(kind));
+            let reason = format!(
+                "with token_type `{kind}` where DPoP was asked for: the token is not bound to our key and is not used; \
+                 enable DPoP for this client at the provider, or remove `dpop`"
+            );
+            return refused(FailureClass::Configuration, &reason, refresh_token);
+        }
         Some(kind) if kind.eq_ignore_ascii_case("bearer") || judge.preset.bearer_types.contains(&kind) => {}
         None if judge.response.is_some() || !judge.preset.strict_token_type => {}
         Some(kind) => {

@@ -35,7 +35,7 @@ pub(super) fn relay(
     id: &HeaderValue,
     began: Instant,
 ) -> Response<ResponseBody> {
-    let Forwarded { answer: Answer { response, mut lease, at }, flow, asked } = forwarded;
+    let Forwarded { answer: Answer { response, mut lease, at, .. }, flow, asked } = forwarded;
     let (mut head, incoming) = response.into_parts();
     // From here on the two sides may be in conversation.
     client.unhurried();

@@ -4,14 +4,14 @@
 
 use http::{HeaderMap, header};
 
-/// What the `Bearer` challenges say.
+/// What the challenges say of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// `invalid_token`: another token may do.
     InvalidToken,
     /// `insufficient_claims` or `insufficient_scope`: no refresh gives what is missing.
     Insufficient,
-    /// No Bearer challenge, or one that names no error.
+    /// No Bearer or DPoP challenge, or one that names no error.
     Silent,
 }
 
@@ -25,11 +25,11 @@ pub(super) fn verdict(headers: &HeaderMap) -> Verdict {
             let parameter = match item.split_once(|c: char| c.is_ascii_whitespace()) {
                 // `Scheme name=value`, or `name = value` with the optional space of old senders.
                 Some((scheme, rest)) if !rest.trim_start().starts_with('=') && !scheme.contains('=') => {
-                    bearer = scheme.eq_ignore_ascii_case("bearer");
+                    bearer = takes_tokens(scheme);
                     rest.trim()
                 }
                 _ if !item.contains('=') => {
-                    bearer = item.eq_ignore_ascii_case("bearer");
+                    bearer = takes_tokens(item);
                     continue;
                 }
                 _ => item,
@@ -46,6 +46,24 @@ pub(super) fn verdict(headers: &HeaderMap) -> Verdict {
         }
     }
     verdict
+}
+
+fn takes_tokens(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop")
+}
+
+/// Whether a `DPoP` challenge wants a proof with the nonce that the answer gives (RFC 9449, 9).
+pub(super) fn asks_nonce(headers: &HeaderMap) -> bool {
+    let asks = |text: &str| {
+        items(text).any(|item| {
+            let parameter =
+                item.rsplit_once(|c: char| c.is_ascii_whitespace()).map_or(item, |(_, rest)| rest);
+            parameter.split_once('=').is_some_and(|(name, value)| {
+                name.eq_ignore_ascii_case("error") && value.trim_matches('"') == "use_dpop_nonce"
+            })
+        })
+    };
+    headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|field| field.to_str().ok()).any(asks)
 }
 
 /// The members of a comma-separated list; commas in quoted strings separate nothing.
@@ -95,5 +113,20 @@ mod tests {
             Verdict::Insufficient,
         );
         check(&["Negotiate abc=="], Verdict::Silent);
+        check(&["DPoP algs=\"ES256\", error=\"invalid_token\""], Verdict::InvalidToken);
+        check(&["DPoP error=\"use_dpop_nonce\""], Verdict::Silent);
+    }
+
+    #[test]
+    fn case_66_a_challenge_that_wants_a_nonce_is_told_from_one_that_refuses_the_token() {
+        let check = |field: &str, expected: bool| {
+            let headers = HeaderMap::from_iter([(header::WWW_AUTHENTICATE, field.parse().unwrap())]);
+            assert_eq!(asks_nonce(&headers), expected, "{field}");
+        };
+        check("DPoP error=\"use_dpop_nonce\", error_description=\"a nonce, please\"", true);
+        check("Bearer realm=\"a\", DPoP algs=\"ES256 PS256\", error=use_dpop_nonce", true);
+        check("DPoP error=\"invalid_token\"", false);
+        check("DPoP error_description=\"no use_dpop_nonce\"", false);
+        check("DPoP", false);
     }
 }

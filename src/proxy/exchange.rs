@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::asked::Asked;
 use super::body::Flow;
 use super::bound;
+use super::proof::{self, prove};
 use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
 use crate::telemetry::access::Record;
@@ -24,6 +25,8 @@ pub(super) struct Answer {
     pub(super) lease: Lease<RequestBody>,
     /// When the head was there.
     pub(super) at: Instant,
+    /// The upstream wants a proof with the nonce that it gave.
+    pub(super) asks_nonce: bool,
 }
 
 /// Sends `request` and waits for the head of the answer.
@@ -60,6 +63,7 @@ pub(super) async fn exchange(
         if upstream.has_origins() {
             readdress(route, upstream, endpoint.as_deref(), &mut request);
         }
+        prove(route, endpoint.as_deref(), &mut request)?;
         if client.binding.is_bound() && lease.is_shared() && bound::authenticates(request.headers()) {
             return Err(Refusal::SharedConnection);
         }
@@ -90,7 +94,8 @@ pub(super) async fn exchange(
                 if client.binding.is_bound() {
                     client.binding.expect(&route.upstream, endpoint.as_ref());
                 }
-                return Ok(Answer { response, lease, at });
+                let asks_nonce = proof::asks_nonce(route, endpoint.as_deref(), &response);
+                return Ok(Answer { response, lease, at, asks_nonce });
             }
             None => {
                 upstream.answered(endpoint.as_ref(), false, Instant::now());

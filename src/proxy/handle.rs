@@ -13,24 +13,22 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
+use super::again;
 use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
 use super::authenticate::authenticate;
-use super::body::{Flow, drain};
+use super::body::drain;
 use super::bound;
-use super::challenge::{self, Verdict};
-use super::exchange::{Answer, exchange};
+use super::exchange::exchange;
 use super::headers::{self, Seen};
 use super::inject;
 use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
-use super::unauthorized;
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
 use crate::credential::{TokenReader, Unavailable};
-use crate::route::Replay;
 use crate::route::path::PathError;
 use crate::telemetry::access::Use;
 
@@ -253,8 +251,8 @@ where
         exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
-            client.record(|record| record.used(Use::Rejected));
-            answer = once_more(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
+            answer =
+                again::refused(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
         }
         spare.put_away();
     }
@@ -265,65 +263,6 @@ where
 fn is_conversation(head: &Parts) -> bool {
     let kind = head.headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
-#[cold]
-async fn once_more(
-    identity: &Identity,
-    route: &Route,
-    client: &Rc<Client>,
-    mut answer: Answer,
-    spare: &Spare<'_>,
-    flow: Option<&Rc<Flow>>,
-    generation: u64,
-) -> Result<Answer, Refusal> {
-    route.counters.unauthorized.increment();
-    let rules = route.on_unauthorized;
-    match challenge::verdict(answer.response.headers()) {
-        // No refresh brings what is missing.
-        Verdict::Insufficient => return Ok(answer),
-        Verdict::Silent if rules.require_challenge => return Ok(answer),
-        Verdict::Silent | Verdict::InvalidToken => {}
-    }
-    let replayed = match rules.replay {
-        Replay::None => false,
-        Replay::Idempotent => spare.is_idempotent(),
-        Replay::Any => true,
-    };
-    let body = match flow {
-        _ if !replayed => None,
-        None => Some(RequestBody::Empty),
-        Some(flow) => flow.again(),
-    };
-    // All requests of this moment wait together: none of them holds a place at the upstream meanwhile.
-    if !client.binding.is_bound() {
-        answer.lease.rest(answer.at);
-    }
-    let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
-    let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
-    client.binding.release(answer.lease, Instant::now());
-    unauthorized::room(route).await;
-    route.counters.replayed.increment();
-    client.record(|record| {
-        record.replayed();
-        record.used(Use::Sent);
-    });
-    let mut request = spare.request(body);
-    if let Some(token) = &route.token {
-        let (mut head, body) = request.into_parts();
-        inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
-        request = Request::from_parts(head, body);
-    }
-    let answer = exchange(route, client, request, None, None, None).await?;
-    if answer.response.status() == StatusCode::UNAUTHORIZED {
-        route.counters.unauthorized.increment();
-        client.record(|record| record.used(Use::Rejected));
-        route.refusals.fresh_token_refused(identity.clock.boot());
-    } else {
-        route.refusals.fresh_token_taken();
-    }
-    Ok(answer)
 }
 
 /// Removes what does not pass. Tells what was asked of the connection itself.

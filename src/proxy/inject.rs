@@ -155,6 +155,7 @@ mod tests {
     fn extras() -> Extras {
         Extras {
             authorization: false,
+            prover: None,
             headers: vec![(HeaderName::from_static("x-api-key"), value("ours"))],
             cookies: vec![("SID".into(), value("SID=ours"))],
             query: vec![("api_key".into(), Secret::from("api_key=ours"))],

@@ -4,6 +4,7 @@
 //! half of `credential`.
 
 mod admit;
+mod again;
 mod answer;
 mod answer_body;
 mod asked;
@@ -30,6 +31,7 @@ mod limits;
 mod link;
 mod note;
 mod pick;
+mod proof;
 mod request_id;
 mod site;
 mod spare;

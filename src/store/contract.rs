@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Identity, InFlight, Lease, Observed, Record, RecordState, Store, StoreError};
+use super::{
+    Identity, InFlight, Lease, Observed, Record, RecordState, Revocation, SecretPlace, Store, StoreError,
+};
 use crate::clock::UnixTime;
 use crate::names::Name;
 use crate::secret::{Fingerprint, Secret};
@@ -40,6 +42,18 @@ pub(crate) fn full_record() -> Record {
     record.refresh_token = Some(Secret::from("refresh-\"quoted\"-ü"));
     record.refresh_expires_at = Some(UnixTime::from_millis(1_800_000_604_800));
     record.access_token = Some(Secret::from("access-token-in-the-clear"));
+    record.revocation = Some(Revocation {
+        issuer: Some("https://idp.example".into()),
+        token_endpoint: None,
+        revocation_endpoint: None,
+        preset: "generic".into(),
+        client_auth: "client_secret_basic".into(),
+        secret: Some(SecretPlace::File("/run/secrets/client".into())),
+        raw: false,
+        ca: None,
+        outbound_proxy: None,
+    });
+    record.dpop_key = Some(Secret::from("access-token-key"));
     record.headers = vec![("x-tenant".into(), Secret::from("access-token-header"))];
     record.expires_at = Some(UnixTime::from_millis(1_800_000_003_600));
     record.obtained_at = Some(UnixTime::from_millis(1_800_000_000_001));

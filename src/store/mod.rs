@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::names::Name;
 use crate::secret::SecretSource;
-pub use record::{Identity, InFlight, Observed, Record, RecordState};
+pub use record::{Identity, InFlight, Observed, Record, RecordState, Revocation, SecretPlace};
 
 /// Which store to open. `encryption` is empty for plain records; the first key encrypts, all decrypt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,17 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// Keys of 32 bytes (base64 or hex) or pass phrases of at least 16 characters.
     pub encryption: Vec<SecretSource>,
+}
+
+impl StoreConfig {
+    /// Whether there is a store that was made for this configuration: one whose place is said, not the common default.
+    pub fn is_kept(&self) -> bool {
+        match &self.kind {
+            StoreKind::File { path: Some(path) } => path.is_dir(),
+            StoreKind::File { path: None } => std::env::var_os("STATE_DIRECTORY").is_some(),
+            StoreKind::Memory { .. } => false,
+        }
+    }
 }
 
 /// The kinds of store.

@@ -36,6 +36,12 @@ pub struct Record {
     /// Header fields that go with the access token, as its answer asked.
     #[serde(with = "secret_pairs", default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, Secret)>,
+    /// The private key that the tokens are bound to (RFC 9449).
+    #[serde(with = "secret_text", default, skip_serializing_if = "Option::is_none")]
+    pub dpop_key: Option<Secret>,
+    /// How the tokens are revoked once the credential is configured no more, where it asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
     /// When the access token dies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixTime>,
@@ -63,6 +69,41 @@ pub struct Record {
     /// What was seen of the provider.
     #[serde(default)]
     pub observed: Observed,
+}
+
+/// How tokens are revoked without a configuration. Holds no secret, only where one is read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// `issuer`.
+    pub issuer: Option<String>,
+    /// `token_endpoint`.
+    pub token_endpoint: Option<String>,
+    /// `login.revocation_endpoint`.
+    pub revocation_endpoint: Option<String>,
+    /// `preset`.
+    pub preset: String,
+    /// `client.auth`.
+    pub client_auth: String,
+    /// `client.secret`.
+    pub secret: Option<SecretPlace>,
+    /// `client.basic_encoding: raw`.
+    pub raw: bool,
+    /// `tls.ca`.
+    pub ca: Option<std::path::PathBuf>,
+    /// `outbound_proxy`.
+    pub outbound_proxy: Option<String>,
+}
+
+/// Where a secret is read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretPlace {
+    /// An environment variable.
+    Env(String),
+    /// A file.
+    File(std::path::PathBuf),
+    /// A systemd credential.
+    Systemd(String),
 }
 
 /// What makes two records the same credential.
@@ -131,6 +172,8 @@ impl Record {
             refresh_expires_at: None,
             access_token: None,
             headers: Vec::new(),
+            dpop_key: None,
+            revocation: None,
             expires_at: None,
             obtained_at: None,
             refresh_in: None,

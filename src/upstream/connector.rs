@@ -198,6 +198,11 @@ impl Connector {
         self.deadline
     }
 
+    /// Whether requests go over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether requests are sent in absolute-form: http through an outbound proxy (RFC 9112, 3.2.2).
     pub fn absolute_form(&self) -> bool {
         self.outbound.is_some() && !self.tunnels()

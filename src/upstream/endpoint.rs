@@ -128,6 +128,16 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    /// The place of its origin among those of the upstream.
+    pub fn origin_place(&self) -> usize {
+        self.origin
+    }
+
+    /// Whether requests to it go over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.pool.connector().is_tls()
+    }
+
     /// What counts first when one is chosen; less is better.
     pub(super) fn rank(&self, now: u64) -> (bool, bool, usize, bool) {
         (self.health.is_out(now), self.second.get(), self.pool.active(), self.pool.idle() == 0)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Cases without a test, and why. One that gets a test is taken out here.
-const WITHOUT: &[(u8, &str)] = &[(65, "`revoke_on_removal` is not there yet"), (66, "DPoP is not there yet")];
+const WITHOUT: &[(u8, &str)] = &[];
 
 #[test]
 fn every_numbered_case_has_a_test_that_is_named_after_it() {

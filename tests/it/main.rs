@@ -66,6 +66,7 @@ mod raw_fields;
 mod raw_framing;
 mod raw_rig;
 mod raw_targets;
+mod real_binding;
 mod real_clients;
 mod real_grants;
 mod real_servers;

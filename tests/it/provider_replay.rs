@@ -474,7 +474,7 @@ fn until_due(world: &World, replica: &Replica) {
 
 /// Answers as documented: what is sent, kept and scheduled.
 async fn rotations(replay: &Replay) {
-    let (world, provider, replica) = begin(replay).await;
+    let (world, provider, replica) = Box::pin(begin(replay)).await;
     let name = replay.preset;
     let first = provider.asked().remove(0);
     assert_eq!(first.path(), replay.path, "{name}");
@@ -519,7 +519,7 @@ async fn rotations(replay: &Replay) {
 
 /// A request that was read and not answered.
 async fn a_lost_answer(replay: &Replay) {
-    let (world, provider, replica) = begin(replay).await;
+    let (world, provider, replica) = Box::pin(begin(replay)).await;
     let name = replay.preset;
     if !rotates(replay) {
         // That it need not be replaced is observed with the first answer, where the preset does not know it.
@@ -553,7 +553,7 @@ async fn a_lost_answer(replay: &Replay) {
 
 /// A documented error.
 async fn refused(replay: &Replay, refusal: &Refusal) {
-    let (world, provider, replica) = begin(replay).await;
+    let (world, provider, replica) = Box::pin(begin(replay)).await;
     let name = format!("{} {}", replay.preset, refusal.error);
     provider.next(&[refusal.reply]);
     until_due(&world, &replica);

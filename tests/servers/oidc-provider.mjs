@@ -5,6 +5,7 @@
 //
 // Prints one JSON line when ready and ends when its standard input ends. The first refresh token of each client
 // is issued through the provider's own models. What was counted and issued can be read at /_state. With
+// "dpop": true tokens are bound to a key and every proof must bear a nonce. With
 // "interactive": true a person logs in: clients may use the code flow on loopback and the device flow.
 
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -17,7 +18,7 @@ const scope = 'openid offline_access';
 
 const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code';
 
-const state = { token_posts: 0, posts_by_refresh_token: {}, errors: [], resource: { ok: 0, refused: 0 }, issued: [] };
+const state = { token_posts: 0, revocations: 0, userinfo: {}, posts_by_refresh_token: {}, errors: [], resource: { ok: 0, refused: 0 }, issued: [] };
 const fingerprint = (text) => createHash('sha256').update(text).digest('hex');
 
 function clientMetadata({ id, auth, secret, jwks }) {
@@ -32,6 +33,7 @@ function clientMetadata({ id, auth, secret, jwks }) {
       ? { application_type: 'native', redirect_uris: ['http://127.0.0.1/callback'] }
       : { redirect_uris: ['https://client.example/callback'] }),
     scope,
+    ...(options.dpop ? { dpop_bound_access_tokens: true } : {}),
   };
 }
 
@@ -55,6 +57,7 @@ function newProvider(issuer) {
       devInteractions: { enabled: options.interactive ?? false },
       deviceFlow: { enabled: options.interactive ?? false },
       revocation: { enabled: true, allowedPolicy: async () => true },
+      dPoP: { enabled: options.dpop ?? false, nonceSecret: randomBytes(32), requireNonce: () => options.dpop ?? false },
     },
   });
   provider.use(countTokenRequests);
@@ -63,6 +66,8 @@ function newProvider(issuer) {
 
 async function countTokenRequests(ctx, next) {
   await next();
+  if (ctx.oidc?.route === 'revocation') state.revocations += 1;
+  if (ctx.oidc?.route === 'userinfo') state.userinfo[ctx.status] = (state.userinfo[ctx.status] ?? 0) + 1;
   if (ctx.oidc?.route !== 'token') return;
   state.token_posts += 1;
   const spent = ctx.oidc.params?.refresh_token;

@@ -158,6 +158,10 @@ block! {
         optional lifetime: Lifetime;
         /// Whom to trust at the token endpoint, and a client certificate.
         optional tls: Tls;
+        /// Whether its tokens are revoked at the provider (RFC 7009) at the first start without this credential. The store must belong to this configuration alone.
+        default("false") revoke_on_removal: bool;
+        /// Binds tokens to a key of this program's own (DPoP, RFC 9449): every request proves that it holds the key.
+        optional dpop: Dpop;
         /// Whether access tokens are bound to the client certificate (RFC 8705): it is then shown to the upstreams too. Unless given, `true` with `tls_client_auth` and `self_signed_tls_client_auth`.
         optional certificate_bound: bool;
         /// The HTTP proxy on the way to the token endpoint; the global one unless given.
@@ -196,6 +200,22 @@ block! {
         optional refresh_token: Pointer;
         /// An object of header fields that every request with the token must carry; they are injected beside it.
         optional headers: Pointer;
+    }
+}
+
+/// `dpop.alg`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum DpopAlgorithm {
+    Es256,
+}
+
+choice! { DpopAlgorithm = "DPoP algorithm" { Self::Es256 => "ES256" } }
+
+block! {
+    /// How tokens are bound to a key. The key is made once and kept in the store with them.
+    struct Dpop = "dpop" {
+        /// The algorithm of the proofs.
+        default("ES256") alg: DpopAlgorithm;
     }
 }
 

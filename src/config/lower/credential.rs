@@ -11,7 +11,7 @@ use crate::config::context::Cx;
 use crate::config::problem::Severity;
 use crate::config::read::{At, Parse};
 use crate::config::source::Span;
-use crate::credential::{CredentialConfig, RotationMode};
+use crate::credential::{CredentialConfig, RotationMode, removal};
 use crate::names::Name;
 use crate::oauth::{ClientAuth, EndpointSource, Grant, OAuthClient, OAuthConfig, Preset, SetupError};
 use crate::origin::{Origin, Scheme};
@@ -66,6 +66,7 @@ fn credential(
     Some(CredentialConfig {
         name: name.clone(),
         injection,
+        revoke_on_removal: revoke_on_removal(block, &oauth, cx),
         oauth,
         allowed_upstreams: allowed_upstreams(name, block, uses),
         required: block.required.as_ref()?.value,
@@ -88,6 +89,16 @@ fn credential(
             .map(|lifetime| lifetime.value.0)
             .or(preset.refresh_token_lifetime),
     })
+}
+
+/// What revokes must be there when the credential is not.
+fn revoke_on_removal(block: &Credential, oauth: &OAuthConfig, cx: &mut Cx<'_>) -> bool {
+    let Some(revoke) = block.revoke_on_removal.as_ref().filter(|revoke| revoke.value) else { return false };
+    if !removal::can_be_kept(&oauth.client_auth) {
+        cx.warning(revoke.span, "the tokens cannot be revoked when the credential is gone: its key, command or secret is gone too")
+            .hint("run `bearward revoke` before you remove it; or use a secret from a file or variable that stays");
+    }
+    true
 }
 
 /// Where the token may go.
@@ -158,6 +169,7 @@ fn oauth(
         resource: client::texts(block.resource.as_ref()),
         parameters,
         login: Box::new(login),
+        dpop: block.dpop.is_some(),
         tls: tls?,
         outbound_proxy: own_proxy.or_else(|| proxy.cloned()),
         connect_timeout: CONNECT_TIMEOUT,

@@ -45,6 +45,20 @@ pub(super) fn misplaced(block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'
             .also(grant.span, "the grant")
             .hint("remove it");
     }
+    if let Some(dpop) = &block.dpop
+        && (matches!(grant.value, G::Static | G::Custom) || of_users(block, grant))
+    {
+        cx.error(dpop.span, "`dpop` has no meaning with this grant: nobody binds its tokens to a key")
+            .also(grant.span, "the grant")
+            .hint("remove it");
+    }
+    if let Some(revoke) = block.revoke_on_removal.as_ref().filter(|revoke| revoke.value)
+        && (matches!(grant.value, G::Static | G::Custom) || of_users(block, grant))
+    {
+        cx.error(revoke.span, "`revoke_on_removal` has no meaning with this grant: nothing is stored that could be revoked by RFC 7009")
+            .also(grant.span, "the grant")
+            .hint("remove it");
+    }
     if grant.value == G::Custom
         && let Some(parameters) = &block.parameters
     {
@@ -107,10 +121,15 @@ fn missing<'c>(
     cx.error(grant.span, format!("`grant: {}` needs `{key}`", grant.value.as_str()))
 }
 
+/// The password grant with each user's own password.
+fn of_users(block: &Credential, grant: &At<GrantName>) -> bool {
+    grant.value == GrantName::Password && block.username.is_none() && block.password.is_none()
+}
+
 fn password(block: &Credential, grant: &At<GrantName>, cx: &mut Cx<'_>) -> Option<Grant> {
     cx.warning(grant.span, "the password grant gives this program a person's password; RFC 9700 forbids it")
         .hint("use it only where the provider offers nothing else; `bearward login` needs no password");
-    if block.username.is_none() && block.password.is_none() {
+    if of_users(block, grant) {
         return Some(Grant::Users);
     }
     for (key, given) in [("username", block.username.is_some()), ("password", block.password.is_some())] {

@@ -11,7 +11,17 @@ use crate::oauth::Preset;
 
 /// Where the token stands.
 pub(super) fn injection(block: &Credential, preset: &Preset, cx: &mut Cx<'_>) -> Option<Injection> {
-    let Some(inject) = &block.inject else { return Some(Injection::scheme(preset.scheme)) };
+    let Some(inject) = &block.inject else {
+        let scheme = if block.dpop.is_some() { "DPoP" } else { preset.scheme };
+        return Some(Injection::scheme(scheme));
+    };
+    if let Some(dpop) = &block.dpop {
+        // RFC 9449 7.1 knows one place.
+        cx.error(inject.span, "a token that is bound by `dpop` stands in `Authorization: DPoP` alone")
+            .also(dpop.span, "here")
+            .hint("remove `inject`, or remove `dpop`");
+        return None;
+    }
     let mut injection = Injection { authorization: None, places: Vec::new() };
     if inject.value.items.is_empty() {
         cx.error(inject.span, "`inject` is empty: no request would carry the token")

@@ -193,6 +193,7 @@ proptest::proptest! {
             now: NOW,
             grant: &Grant::ClientCredentials,
             response: None,
+            dpop: false,
         };
         match token::read(answer, &judge) {
             Ok(token) => {

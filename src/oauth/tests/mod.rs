@@ -3,6 +3,7 @@
 mod answers;
 mod assertions;
 mod discovery;
+mod dpop;
 mod failures;
 mod grants;
 mod requests;
@@ -213,6 +214,7 @@ fn config(token_endpoint: url::Url) -> OAuthConfig {
         audience: None,
         resource: Vec::new(),
         parameters: BTreeMap::new(),
+        dpop: false,
         tls: TlsClientConfig::default(),
         login: Box::default(),
         outbound_proxy: None,
