@@ -188,14 +188,15 @@ impl App {
         &self.running
     }
 
-    /// Tells systemd, waits for SIGTERM or SIGINT, stops.
-    pub async fn run_until_signal(self) -> Ended {
+    /// Calls `ready` once signals are heeded, tells systemd, waits for SIGTERM or SIGINT, stops.
+    pub async fn run_until_signal(self, ready: impl FnOnce(&Self)) -> Ended {
         let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
             tracing::error!("signal handlers could not be installed");
             return self.stop().await;
         };
+        ready(&self);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
             _ = terminate.recv() => tracing::info!(grace = ?self.grace, "SIGTERM: draining"),

@@ -35,10 +35,12 @@ pub fn run(arguments: &Arguments) -> u8 {
             Ok(app) => app,
             Err(error) => return fail(error.exit_code(), &error.to_string()),
         };
-        if ready_json {
-            print_bytes(format!("{}\n", ready_line(&app)).as_bytes());
-        }
-        match app.run_until_signal().await {
+        let ready = |app: &App| {
+            if ready_json {
+                print_bytes(format!("{}\n", ready_line(app)).as_bytes());
+            }
+        };
+        match app.run_until_signal(ready).await {
             Ended::Clean => exit::OK,
             Ended::Unsaved => fail(
                 exit::FAILED,
