@@ -23,6 +23,7 @@ pub fn answer(status: u16, headers: http::HeaderMap, body: &[u8], which: usize) 
         scrubber: &scrubber,
         grant: &Grant::ClientCredentials,
         response: None,
+        dpop: false,
         now: UnixTime::from_millis(1_800_000_000_000),
     };
     match token::read(answer, &judge) {
