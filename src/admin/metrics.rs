@@ -171,7 +171,7 @@ impl Scrape {
         family(
             encoder,
             "bearward_throttled",
-            "Requests refused by `rate_limit` or `concurrency` of their route.",
+            "Requests refused by `rate_limit` or `concurrency` of their route or egress rule.",
         )
         .counters(routes.iter().map(|route| (labels_of(route), route.traffic.throttled)))?;
         family(
@@ -218,6 +218,14 @@ impl Scrape {
                 .zip(client.code_classes)
                 .map(|(class, count)| ([("client", client.name.as_str()), ("code_class", *class)], count))
         }))?;
+        family(
+            encoder,
+            "bearward_client_throttled",
+            "Requests refused by `rate_limit` or `concurrency` of their client.",
+        )
+        .counters(
+            self.data.clients.iter().map(|client| ([("client", client.name.as_str())], client.throttled)),
+        )?;
         family(
             encoder,
             "bearward_client_denied",

@@ -14,7 +14,7 @@ use super::acceptor::{self, Desk};
 use super::bind::{self, Bound, Passed};
 use super::egress::{self, BinderOf};
 use super::entry::Entry;
-use super::upstreams::{Upstreams, addresses_of, checks, connectors, shared_by};
+use super::upstreams::{UpstreamKey, Upstreams, addresses_of, checks, connectors, key_of, shared_by};
 use super::worker::{self, Order, Worker, WorkerCounters};
 use super::{
     ClientSnapshot, DataSnapshot, Limits, ListenerConfig, ListenerError, ListenerSnapshot, RouteSnapshot,
@@ -24,14 +24,16 @@ use crate::clock::Clock;
 use crate::credential::{BoundCredential, BoundUsers};
 use crate::names::Name;
 use crate::policy::clients::{self, Clients, Gate, Throttle};
-use crate::proxy::{Identity, Refusals, Route, RouteLimits, Site};
+use crate::policy::network::{DialGuard, NetworkGuard};
+use crate::proxy::{Identity, Refusals, Route, Site};
 use crate::route::RouteConfig;
+use crate::route::rate::Allowance;
 use crate::route::table::RouteTable;
 use crate::telemetry::access::{AccessLog, Labels};
 use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
 use crate::tls::mint::Mint;
 use crate::tls::server::TlsServer;
-use crate::upstream::{Shared, TlsClient, Upstream, UpstreamConfig};
+use crate::upstream::{AddressGuard, Shared, TlsClient, Upstream};
 
 /// The running data plane. Dropped, it closes all connections at once.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct BoundListeners {
     tls: Vec<Vec<Option<TlsClient>>>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
     egress: Vec<Option<egress::Prepared>>,
+    /// Where this process listens: no guarded connection is led there.
+    own_ports: Vec<u16>,
     log: Option<AccessLog>,
 }
 
@@ -79,7 +83,16 @@ struct Prepared {
     shared: Shared,
     /// The same with other credentials, by the value that tells for whom.
     picks: Vec<(String, Prepared)>,
-    limits: Option<Arc<RouteLimits>>,
+    limits: Option<Arc<Allowance>>,
+    /// Which addresses may be dialled, where that is asked for.
+    guard: Option<Arc<dyn AddressGuard>>,
+}
+
+/// Where routes are prepared for: the listener, and the ports that no guarded connection is led to.
+#[derive(Clone, Copy)]
+struct Ground<'p> {
+    listener: &'p Name,
+    own_ports: &'p [u16],
 }
 
 impl DataPlane {
@@ -185,6 +198,7 @@ impl DataPlane {
             code_classes: std::array::from_fn(|class| {
                 self.sum(|counters| counters.clients[index].code_classes[class].get())
             }),
+            throttled: self.sum(|counters| counters.clients[index].throttled.get()),
         };
         snapshot.clients = self.clients.names().enumerate().map(client).collect();
         snapshot.log_lines_dropped = self.log().as_ref().map_or(0, AccessLog::dropped);
@@ -270,6 +284,7 @@ impl BoundListeners {
             clients,
             users: Vec::new(),
             listeners: listeners.to_vec(),
+            own_ports: sockets.iter().filter_map(Bound::port).collect(),
             sockets,
             tls,
             own_tls,
@@ -284,16 +299,16 @@ impl BoundListeners {
         Self { users, ..self }
     }
 
-    /// Gives egress listeners the credentials of their rules. `other_ports`: where else this process listens; no request
-    /// is led there, nor to the listeners themselves.
+    /// Gives egress listeners the credentials of their rules. `other_ports`: where else this process listens; no request of
+    /// them or of a guarded route is led there, nor to the listeners themselves.
     pub fn complete_egress(
         &mut self,
         binder_of: &BinderOf<'_>,
         other_ports: &[u16],
     ) -> Result<(), ListenerError> {
-        let mut own: Vec<u16> = self.sockets.iter().filter_map(Bound::port).collect();
-        own.extend_from_slice(other_ports);
-        self.egress.iter_mut().flatten().try_for_each(|egress| egress.complete(binder_of, &own))
+        self.own_ports.extend_from_slice(other_ports);
+        let own = &self.own_ports;
+        self.egress.iter_mut().flatten().try_for_each(|egress| egress.complete(binder_of, own))
     }
 
     /// Writes a line of each exchange to `log`.
@@ -309,13 +324,15 @@ impl BoundListeners {
         credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
         clock: Clock,
     ) -> Result<DataPlane, ListenerError> {
-        let Self { clients, users, listeners, sockets, tls, own_tls, egress, log } = self;
+        let Self { clients, users, listeners, sockets, tls, own_tls, egress, own_ports, log } = self;
         let listeners = &listeners[..];
         let workers = limits.workers.unwrap_or_else(default_workers).max(1);
         let mut known = Vec::new();
-        let mut shared = |config: &UpstreamConfig| shared_by(&mut known, config, workers);
-        let prepared =
-            listeners.iter().zip(tls).map(|(listener, tls)| prepare(listener, tls, credential, &mut shared));
+        let mut shared = |route: &RouteConfig| shared_by(&mut known, route, workers);
+        let prepared = listeners.iter().zip(tls).map(|(listener, tls)| {
+            let ground = Ground { listener: &listener.name, own_ports: &own_ports };
+            prepare(listener, (ground, tls), credential, &mut shared)
+        });
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let addresses = sockets.iter().map(Bound::address).collect();
         let mut plane = DataPlane {
@@ -443,19 +460,19 @@ fn refuse_open_to_others(listener: &ListenerConfig, socket: &Bound) -> Result<()
 
 fn prepare(
     listener: &ListenerConfig,
-    tls: Vec<Option<TlsClient>>,
+    (ground, tls): (Ground<'_>, Vec<Option<TlsClient>>),
     credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
-    shared: &mut dyn FnMut(&UpstreamConfig) -> Shared,
+    shared: &mut dyn FnMut(&RouteConfig) -> Shared,
 ) -> Result<Vec<Prepared>, ListenerError> {
-    let one = |(route, tls)| prepare_route(route, tls, credential, shared);
+    let one = |(route, tls)| prepare_route(route, (ground, tls), credential, shared);
     listener.routes.iter().zip(tls).map(one).collect()
 }
 
 fn prepare_route(
     route: &RouteConfig,
-    tls: Option<TlsClient>,
+    (ground, tls): (Ground<'_>, Option<TlsClient>),
     credential: &dyn Fn(&RouteConfig) -> Option<BoundCredential>,
-    shared: &mut dyn FnMut(&UpstreamConfig) -> Shared,
+    shared: &mut dyn FnMut(&RouteConfig) -> Shared,
 ) -> Result<Prepared, ListenerError> {
     let bound = credential(route);
     if let Some(bound) = &bound
@@ -464,9 +481,14 @@ fn prepare_route(
         let (credential, route) = (bound.name().clone(), route.name.clone());
         return Err(ListenerError::Binding { credential, route });
     }
-    let own = shared(&route.upstream);
+    let own = shared(route);
+    let guard = route.network_guard.clone().map(|rules| {
+        let guard = NetworkGuard::new(rules.allow, rules.deny);
+        let guard = DialGuard::new(ground.listener.clone(), guard.with_own_ports(ground.own_ports));
+        Arc::new(guard.of_route(route.name.clone())) as Arc<dyn AddressGuard>
+    });
     let mut pick = |(value, name): &(String, Name)| {
-        let own = prepare_route(&route.with_credential(name), tls.clone(), credential, shared)?;
+        let own = prepare_route(&route.with_credential(name), (ground, tls.clone()), credential, shared)?;
         Ok::<_, ListenerError>((value.clone(), own))
     };
     let picks = route.picks.iter().flat_map(|picks| &picks.of).map(&mut pick).collect::<Result<_, _>>()?;
@@ -477,7 +499,8 @@ fn prepare_route(
         refusals: Arc::default(),
         shared: own,
         picks,
-        limits: RouteLimits::of(route),
+        limits: Allowance::of(route.throttle),
+        guard,
     })
 }
 
@@ -516,17 +539,18 @@ fn sites(
     identity: &Rc<Identity>,
     doors: &Doors,
 ) -> (Vec<Rc<Site>>, Upstreams) {
-    let mut keys: Vec<(UpstreamConfig, Option<Name>, Duration)> = Vec::new();
+    let mut keys: Vec<(UpstreamKey, Option<Name>, Duration)> = Vec::new();
     let mut upstreams: Upstreams = Vec::new();
     let mut upstream_of = |route: &Prepared| {
         let credential = route.credential.as_ref().map(|bound| bound.name().clone());
-        let key = (route.config.upstream.clone(), credential, route.config.timeouts.connect);
+        let key = (key_of(&route.config), credential, route.config.timeouts.connect);
         let at = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
             let connectors = connectors(&route.config.upstream, route.tls.as_ref(), key.2)
                 .expect("it was tried before the workers started");
-            let config = &route.config.upstream;
-            let upstream = Upstream::new(connectors, &config.options, &route.shared);
-            upstreams.push((config.clone(), upstream));
+            let guarded = connectors.into_iter().map(|connector| connector.guarded(route.guard.clone()));
+            let options = &route.config.upstream.options;
+            let upstream = Upstream::new(guarded.collect(), options, &route.shared);
+            upstreams.push((key.0.clone(), upstream));
             keys.push(key);
             upstreams.len() - 1
         });

@@ -13,6 +13,7 @@ use crate::policy::network::DialGuard;
 use crate::proxy::Refusals;
 use crate::proxy::egress::{Egress, EgressConfig, RuleConfig, RuleSite};
 use crate::route::RouteConfig;
+use crate::route::rate::Allowance;
 use crate::telemetry::counters::RouteCounters;
 use crate::tls::mint::Mint;
 use crate::upstream::{Connector, TlsClient};
@@ -32,6 +33,7 @@ pub(super) struct Prepared {
     tls: Vec<Option<TlsClient>>,
     binders: Vec<Option<Binder>>,
     refusals: Vec<Arc<Refusals>>,
+    limits: Vec<Option<Arc<Allowance>>>,
     guard: Arc<DialGuard>,
     mint: Option<Arc<Mint>>,
 }
@@ -58,6 +60,7 @@ impl Prepared {
             listener: listener.clone(),
             binders: vec![None; tls.len()],
             refusals: tls.iter().map(|_| Arc::default()).collect(),
+            limits: rules(config).map(|rule| Allowance::of(rule.route.throttle)).collect(),
             tls,
             guard: Arc::new(DialGuard::new(listener.clone(), config.network.clone())),
             config: config.clone(),
@@ -98,7 +101,7 @@ impl Prepared {
                 self.tls[place].clone(),
                 self.binders[place].clone(),
                 Arc::clone(&self.refusals[place]),
-                Arc::clone(&counters[place]),
+                (Arc::clone(&counters[place]), self.limits[place].clone()),
             )
         });
         let guard = Arc::clone(&self.guard);

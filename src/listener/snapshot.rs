@@ -53,6 +53,8 @@ pub struct ClientSnapshot {
     pub name: Name,
     /// Answers to its requests by first digit of their status: `[0]` is 1xx.
     pub code_classes: [u64; 5],
+    /// Requests that were refused because of its own rate or of too many of it at once.
+    pub throttled: u64,
 }
 
 /// One route.

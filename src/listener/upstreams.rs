@@ -7,20 +7,29 @@ use std::time::Duration;
 
 use super::UpstreamAddress;
 use crate::proxy::RequestBody;
-use crate::route::RouteConfig;
+use crate::route::{NetworkRules, RouteConfig};
 use crate::upstream::{AddressHealth, Connector, HealthCheck, Shared, TlsClient, Upstream, UpstreamConfig};
+
+/// What tells one upstream from another: also which of its addresses may be dialled.
+pub(super) type UpstreamKey = (UpstreamConfig, Option<NetworkRules>);
+
+/// The upstream of a route.
+pub(super) fn key_of(route: &RouteConfig) -> UpstreamKey {
+    (route.upstream.clone(), route.network_guard.clone())
+}
 
 /// What all workers share of an upstream; routes with the same one share it too.
 pub(super) fn shared_by(
-    known: &mut Vec<(UpstreamConfig, Shared)>,
-    config: &UpstreamConfig,
+    known: &mut Vec<(UpstreamKey, Shared)>,
+    route: &RouteConfig,
     workers: usize,
 ) -> Shared {
-    if let Some((_, shared)) = known.iter().find(|(known, _)| known == config) {
+    let key = key_of(route);
+    if let Some((_, shared)) = known.iter().find(|(known, _)| *known == key) {
         return shared.clone();
     }
-    let shared = Shared::new(&config.options, workers);
-    known.push((config.clone(), shared.clone()));
+    let shared = Shared::new(&key.0.options, workers);
+    known.push((key, shared.clone()));
     shared
 }
 
@@ -37,17 +46,17 @@ pub(super) fn connectors(
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-pub(super) type Upstreams = Vec<(UpstreamConfig, Rc<Upstream<RequestBody>>)>;
+pub(super) type Upstreams = Vec<(UpstreamKey, Rc<Upstream<RequestBody>>)>;
 
 /// What is to be checked, each upstream once: routes with other credentials share its health.
 pub(super) fn checks(upstreams: &Upstreams) -> Vec<(Rc<Upstream<RequestBody>>, HealthCheck)> {
-    let mut once: Vec<&UpstreamConfig> = Vec::new();
+    let mut once: Vec<&UpstreamKey> = Vec::new();
     let mut checks = Vec::new();
-    for (config, upstream) in upstreams {
-        if let Some(rules) = &config.options.health
-            && !once.contains(&config)
+    for (key, upstream) in upstreams {
+        if let Some(rules) = &key.0.options.health
+            && !once.contains(&key)
         {
-            once.push(config);
+            once.push(key);
             checks.push((Rc::clone(upstream), rules.clone()));
         }
     }

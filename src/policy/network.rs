@@ -13,7 +13,7 @@ use crate::names::Name;
 use crate::telemetry::throttle::Throttle;
 use crate::upstream::AddressGuard;
 
-/// `egress_network`, with what this process itself listens on.
+/// `egress_network`, or `network_guard` of a route, with what this process itself listens on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkGuard {
     allow: Vec<IpNet>,
@@ -24,7 +24,7 @@ pub struct NetworkGuard {
 /// Why an address is not dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
-    /// `egress_network.deny`.
+    /// `deny`.
     Listed,
     /// This process listens there.
     Ourselves,
@@ -82,7 +82,7 @@ impl Blocked {
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Listed => "`egress_network.deny` lists it",
+            Self::Listed => "`deny` lists it",
             Self::Ourselves => "this proxy itself listens there",
             Self::Metadata => "a cloud's metadata service",
             Self::Loopback => "a loopback address",
@@ -141,10 +141,11 @@ impl NetworkGuard {
     }
 }
 
-/// The guard of one listener, at the place where addresses are dialled.
+/// The guard of an egress listener or of a route, at the place where addresses are dialled.
 #[derive(Debug)]
 pub struct DialGuard {
     listener: Name,
+    route: Option<Name>,
     guard: NetworkGuard,
     throttle: Throttle,
 }
@@ -152,7 +153,13 @@ pub struct DialGuard {
 impl DialGuard {
     /// The guard of this listener.
     pub fn new(listener: Name, guard: NetworkGuard) -> Self {
-        Self { listener, guard, throttle: Throttle::default() }
+        Self { listener, route: None, guard, throttle: Throttle::default() }
+    }
+
+    /// The same of one route.
+    #[must_use]
+    pub fn of_route(self, route: Name) -> Self {
+        Self { route: Some(route), ..self }
     }
 }
 
@@ -161,7 +168,8 @@ impl AddressGuard for DialGuard {
         let Err(blocked) = self.guard.judge(address) else { return true };
         if let Some(suppressed) = self.throttle.admit() {
             let (listener, reason) = (&self.listener, blocked.as_str());
-            tracing::info!(target: "bearward::egress", %listener, decision = "address_denied", host, %address, reason, suppressed);
+            let route = self.route.as_ref().map(Name::as_str);
+            tracing::info!(target: "bearward::egress", %listener, route, decision = "address_denied", host, %address, reason, suppressed);
         }
         false
     }

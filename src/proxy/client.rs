@@ -17,9 +17,9 @@ use super::RequestBody;
 use super::bound::Binding;
 use super::egress::{Intercept, Tunnel};
 use super::link::Link;
+use super::throttle::Held;
 use super::watch::Watch;
 use crate::policy::clients::Caller;
-use crate::route::rate::Place;
 use crate::telemetry::access::{Noted, Record};
 use crate::upstream::Upgraded;
 
@@ -75,8 +75,8 @@ pub struct Client {
     waited: Cell<Duration>,
     /// The body may come as slowly as it likes.
     unhurried: Cell<bool>,
-    /// The request's place, where the route has only so many.
-    place: RefCell<Option<Place>>,
+    /// The request's places, where its client or the route has only so many.
+    held: RefCell<Held>,
 }
 
 /// A way of writing a head that the parser does not mind.
@@ -146,7 +146,7 @@ impl Client {
             waits_since: Cell::new(None),
             waited: Cell::new(Duration::ZERO),
             unhurried: Cell::new(false),
-            place: RefCell::new(None),
+            held: RefCell::default(),
         }
     }
 
@@ -269,8 +269,8 @@ impl Client {
     #[inline]
     pub(super) fn answered(&self, now: Instant) {
         self.phase.set(Phase::Idle);
-        if self.place.borrow().is_some() {
-            self.place.take();
+        if self.held.borrow().iter().any(Option::is_some) {
+            self.held.take();
         }
         self.deadline.set(Some(now + self.link.limits.idle_timeout));
         self.body_deadline.set(None);
@@ -336,9 +336,15 @@ impl Client {
         self.received.set(self.received.get() + length as u64);
     }
 
-    /// Holds a place until the exchange ends.
-    pub(super) fn hold(&self, place: Place) {
-        self.place.replace(Some(place));
+    /// Holds places until the exchange ends.
+    pub(super) fn hold(&self, held: Held) {
+        self.held.replace(held);
+    }
+
+    /// Whether the client that sends the current request has limits of its own.
+    #[inline]
+    pub(super) fn is_limited(&self) -> bool {
+        self.caller.borrow().as_ref().is_some_and(|caller| caller.allowance.is_some())
     }
 
     /// The body is one side of a conversation: it comes when there is something to say.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use super::Malformed;
 use super::request_id::X_REQUEST_ID;
+use super::{Malformed, Whose};
 use crate::credential::State;
 use crate::names::Name;
 use crate::policy::clients::Denied;
@@ -119,14 +119,16 @@ pub enum Refusal {
         retry_after: Option<Duration>,
     },
     /// The client's bucket, or the route's, is empty.
-    #[error("too many requests came in too short a time")]
+    #[error("{} too many requests came in too short a time", of(.whose))]
     RateExceeded {
+        /// Whose.
+        whose: Whose,
         /// When there is one again.
         retry_after: Duration,
     },
-    /// The route's places are taken.
-    #[error("as many requests are under way as the route takes")]
-    TooManyAtOnce,
+    /// The client's places, or the route's, are taken.
+    #[error("{} as many requests are under way as may be at once", of(.0))]
+    TooManyAtOnce(Whose),
     /// Too many requests are under way to this upstream.
     #[error("too many requests are under way to the upstream")]
     Overloaded,
@@ -231,7 +233,7 @@ impl Refusal {
                 tell(S::SERVICE_UNAVAILABLE, "no-usable-token", state_token(*state))
             }
             Self::RateExceeded { .. } => tell(S::TOO_MANY_REQUESTS, "rate-exceeded", "http_request_denied"),
-            Self::TooManyAtOnce => tell(S::TOO_MANY_REQUESTS, "too-many-at-once", "http_request_denied"),
+            Self::TooManyAtOnce(_) => tell(S::TOO_MANY_REQUESTS, "too-many-at-once", "http_request_denied"),
             Self::Overloaded => tell(S::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached"),
             Self::Dial(error) => dial_telling(*error),
             Self::UpstreamTimeout => tell(S::GATEWAY_TIMEOUT, "upstream-timeout", "http_response_timeout"),
@@ -296,11 +298,11 @@ impl Refusal {
             Self::Denied(Denied::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::RateExceeded { retry_after } => {
+            Self::RateExceeded { retry_after, .. } => {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
-            Self::Overloaded | Self::TooManyAtOnce => {
+            Self::Overloaded | Self::TooManyAtOnce(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::MethodNotAllowed(allowed) => {
@@ -351,6 +353,14 @@ fn denied_detail(denied: &Denied) -> &'static str {
         Denied::Forbidden => "this client may not use this route",
         Denied::Throttled { .. } => "too many failed attempts; wait before the next one",
         Denied::Busy => "it cannot be told now whether the client may use this route",
+    }
+}
+
+/// Words that begin a sentence.
+fn of(whose: &Whose) -> &'static str {
+    match whose {
+        Whose::Client => "of this client",
+        Whose::Route => "by this route or rule",
     }
 }
 

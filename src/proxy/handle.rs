@@ -26,11 +26,13 @@ use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
+use super::throttle;
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
 use crate::credential::{TokenReader, Unavailable};
 use crate::route::path::PathError;
 use crate::telemetry::access::Use;
+use crate::telemetry::counters::RouteCounters;
 
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
@@ -71,20 +73,18 @@ where
         refuse_body(request);
         return refuse(&refusal, &id, &route.counters, &client, began);
     }
-    let mut told = None;
-    if let Some(limits) = &route.limits {
-        let admitted;
-        (told, admitted) = limits.admit(&client, request.headers());
-        if let Err(refusal) = admitted {
-            route.counters.throttled.increment();
-            refuse_body(request);
-            let mut answer = refuse(&refusal, &id, &route.counters, &client, began);
-            if let Some(told) = told {
-                told.set(answer.headers_mut());
+    let told = match throttle::admit(route.limits.as_deref(), &client, request.headers()) {
+        Ok(pass) => {
+            if pass.held.iter().any(Option::is_some) {
+                client.hold(pass.held);
             }
-            return answer;
+            pass.told
         }
-    }
+        Err(exceeded) => {
+            refuse_body(request);
+            return refuse_exceeding(&exceeded, &id, &route.counters, &client, began);
+        }
+    };
     if let Some(limit) = route.max_body
         && request.body().size_hint().lower() > limit
     {
@@ -121,6 +121,31 @@ where
         told.set(answer.headers_mut());
     }
     answer
+}
+
+/// More than the client, or the route, may have.
+#[cold]
+pub(super) fn refuse_exceeding(
+    exceeded: &throttle::Exceeded,
+    id: &HeaderValue,
+    counters: &Arc<RouteCounters>,
+    client: &Rc<Client>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    count_exceeding(exceeded.whose, counters, client);
+    let mut answer = refuse(&exceeded.refusal, id, counters, client, began);
+    if let Some(told) = &exceeded.told {
+        told.set(answer.headers_mut());
+    }
+    answer
+}
+
+/// Counts it where the limit stands.
+pub(super) fn count_exceeding(whose: throttle::Whose, counters: &RouteCounters, client: &Client) {
+    match (whose, client.caller()) {
+        (throttle::Whose::Client, Some(caller)) => caller.counters.throttled.increment(),
+        _ => counters.throttled.increment(),
+    }
 }
 
 /// The same with the token of the user who sends it.

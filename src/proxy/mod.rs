@@ -51,6 +51,6 @@ pub use handle::handle;
 pub use limits::{ClientLimits, Underscores};
 pub use link::{Link, Peer};
 pub use site::{Identity, Route, Site};
-pub use throttle::RouteLimits;
+pub use throttle::Whose;
 pub use unauthorized::Refusals;
 pub use watch::Watch;

@@ -15,12 +15,12 @@ use super::egress::Egress;
 use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::spare::Fields;
-use super::throttle::RouteLimits;
 use super::unauthorized::Refusals;
 use super::users::Translation;
 use crate::clock::Clock;
 use crate::credential::{BoundUsers, TokenReader};
 use crate::policy::clients::{Gate, Throttle};
+use crate::route::rate::Allowance;
 use crate::route::table::RouteTable;
 use crate::route::{HeaderEdits, OnUnauthorized, PickBy, RouteConfig};
 use crate::telemetry::access::{Labels, WorkerLog};
@@ -120,7 +120,7 @@ pub struct Route {
     /// Who may use it, where not everybody may.
     pub(super) gate: Option<Rc<Gate>>,
     /// How often and how many at a time, where that is limited.
-    pub(super) limits: Option<Arc<RouteLimits>>,
+    pub(super) limits: Option<Arc<Allowance>>,
     pub(super) labels: Rc<Labels>,
     pub(super) upstream: Rc<Upstream<RequestBody>>,
     /// Routes that differ in their credential alone, where that depends on who asks.
@@ -139,7 +139,7 @@ impl Route {
         token: Option<TokenReader>,
         (counters, labels): (Arc<RouteCounters>, Labels),
         refusals: Arc<Refusals>,
-        (gate, limits): (Option<Rc<Gate>>, Option<Arc<RouteLimits>>),
+        (gate, limits): (Option<Rc<Gate>>, Option<Arc<Allowance>>),
     ) -> Self {
         let authority = config.upstream.origin.authority();
         let absolute = upstream.connector().absolute_form().then(|| {

@@ -1,31 +1,55 @@
-//! The rate and the concurrency of a route.
+//! The rate and the concurrency of clients, routes and rules.
 //!
-//! Owns: which bucket a request takes from, and what the client is told of it (`RateLimit` and `RateLimit-Policy` of
-//! draft-ietf-httpapi-ratelimit-headers). Not reached by a route without limits.
+//! Owns: which buckets a request takes from, the places that it holds, and what the client is told of its buckets (`RateLimit`
+//! and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers). Costs two looks where nothing is limited.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Client, Refusal};
-use crate::route::rate::{Limiter, Places, RateKey, Verdict};
-use crate::route::{RouteConfig, ThrottleConfig};
+use crate::route::rate::{Allowance, Limiter, Place, RateKey, Verdict};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The limits of a route, one for all workers.
-#[derive(Debug)]
-pub struct RouteLimits {
-    rate: Option<Limiter>,
-    places: Option<Arc<Places>>,
+/// Whose limit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The client's, wherever it asks.
+    Client,
+    /// The route's, or the rule's.
+    Route,
 }
 
-/// What a client is told of its bucket.
+/// The places that a request holds: its client's, and its route's.
+pub(super) type Held = [Option<Place>; 2];
+
+/// A request may go on.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    /// Goes into the answer.
+    pub(super) told: Option<Box<Told>>,
+    pub(super) held: Held,
+}
+
+/// It may not.
+#[derive(Debug)]
+pub(super) struct Exceeded {
+    pub(super) told: Option<Box<Told>>,
+    pub(super) refusal: Refusal,
+    pub(super) whose: Whose,
+}
+
+/// What a client is told of its buckets.
+#[derive(Debug, Default)]
+pub(super) struct Told([Option<Bucket>; 2]);
+
+/// One of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
+struct Bucket {
+    policy: &'static str,
     requests: u32,
     /// Whole seconds, where it is so.
     window: Option<u64>,
@@ -33,32 +57,46 @@ pub(super) struct Told {
     reset: u64,
 }
 
-impl RouteLimits {
-    /// `None`: the route has no limits.
-    pub fn of(route: &RouteConfig) -> Option<Arc<Self>> {
-        let ThrottleConfig { rate, concurrency } = route.throttle;
-        (rate.is_some() || concurrency.is_some())
-            .then(|| Arc::new(Self { rate: rate.map(Limiter::new), places: concurrency.map(Places::new) }))
+/// Lets a request on or not: by what its client may have, then by `own`, which is the route's or the rule's.
+#[inline]
+pub(super) fn admit(
+    own: Option<&Allowance>,
+    client: &Client,
+    headers: &HeaderMap,
+) -> Result<Pass, Box<Exceeded>> {
+    if own.is_none() && !client.is_limited() {
+        return Ok(Pass::default());
     }
-
-    /// Lets a request on or not. What is told goes into the answer either way.
-    pub(super) fn admit(&self, client: &Client, headers: &HeaderMap) -> (Option<Told>, Result<(), Refusal>) {
-        let verdict = self.rate.as_ref().map(|limiter| (limiter, judge(limiter, client, headers)));
-        let told = verdict.map(|(limiter, verdict)| Told::new(limiter, verdict));
-        if let Some(wait) = verdict.and_then(|(_, verdict)| verdict.wait) {
-            return (told, Err(Refusal::RateExceeded { retry_after: wait }));
-        }
-        if let Some(places) = &self.places {
-            match places.take() {
-                Some(place) => client.hold(place),
-                None => return (told, Err(Refusal::TooManyAtOnce)),
-            }
-        }
-        (told, Ok(()))
-    }
+    judge(own, client, headers)
 }
 
-fn judge(limiter: &Limiter, client: &Client, headers: &HeaderMap) -> Verdict {
+#[cold]
+fn judge(own: Option<&Allowance>, client: &Client, headers: &HeaderMap) -> Result<Pass, Box<Exceeded>> {
+    let caller = client.caller();
+    let of_client = caller.as_ref().and_then(|caller| caller.allowance.as_deref());
+    let mut told = Told::default();
+    let mut held = Held::default();
+    for (at, (whose, allowance)) in [(Whose::Client, of_client), (Whose::Route, own)].into_iter().enumerate()
+    {
+        let Some(allowance) = allowance else { continue };
+        let verdict = allowance.rate.as_ref().map(|limiter| (limiter, take(limiter, client, headers)));
+        told.0[at] = verdict.map(|(limiter, verdict)| Bucket::new(whose, limiter, verdict));
+        if let Some(wait) = verdict.and_then(|(_, verdict)| verdict.wait) {
+            let refusal = Refusal::RateExceeded { whose, retry_after: wait };
+            return Err(Box::new(Exceeded { told: told.boxed(), refusal, whose }));
+        }
+        if let Some(places) = &allowance.places {
+            held[at] = places.take();
+            if held[at].is_none() {
+                let refusal = Refusal::TooManyAtOnce(whose);
+                return Err(Box::new(Exceeded { told: told.boxed(), refusal, whose }));
+            }
+        }
+    }
+    Ok(Pass { told: told.boxed(), held })
+}
+
+fn take(limiter: &Limiter, client: &Client, headers: &HeaderMap) -> Verdict {
     match limiter.limit().key {
         RateKey::Route => limiter.take(&()),
         RateKey::Client => match client.caller() {
@@ -77,28 +115,45 @@ fn network(address: Option<IpAddr>) -> Option<IpAddr> {
     }
 }
 
-impl Told {
-    fn new(limiter: &Limiter, verdict: Verdict) -> Self {
+impl Bucket {
+    fn new(whose: Whose, limiter: &Limiter, verdict: Verdict) -> Self {
         let per = limiter.limit().per;
         let whole = per.subsec_nanos() == 0 && !per.is_zero();
         Self {
+            policy: match whose {
+                Whose::Client => "\"client\"",
+                Whose::Route => "\"default\"",
+            },
             requests: limiter.limit().requests,
             window: whole.then_some(per.as_secs()),
             remaining: verdict.remaining,
             reset: seconds(verdict.reset),
         }
     }
+}
+
+impl Told {
+    fn boxed(self) -> Option<Box<Self>> {
+        self.0.iter().any(Option::is_some).then(|| Box::new(self))
+    }
 
     /// Sets the fields.
     #[cold]
-    pub(super) fn set(self, headers: &mut HeaderMap) {
+    pub(super) fn set(&self, headers: &mut HeaderMap) {
+        let (mut policy, mut now) = (String::new(), String::new());
         let mut number = itoa::Buffer::new();
-        let mut policy = ["\"default\";q=", number.format(self.requests)].concat();
-        if let Some(window) = self.window {
-            policy.push_str(&[";w=", number.format(window)].concat());
+        for bucket in self.0.iter().flatten() {
+            if !policy.is_empty() {
+                policy.push_str(", ");
+                now.push_str(", ");
+            }
+            policy.push_str(&[bucket.policy, ";q=", number.format(bucket.requests)].concat());
+            if let Some(window) = bucket.window {
+                policy.push_str(&[";w=", number.format(window)].concat());
+            }
+            now.push_str(&[bucket.policy, ";r=", number.format(bucket.remaining)].concat());
+            now.push_str(&[";t=", number.format(bucket.reset)].concat());
         }
-        let mut now = ["\"default\";r=", number.format(self.remaining)].concat();
-        now.push_str(&[";t=", number.format(self.reset)].concat());
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, now)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);

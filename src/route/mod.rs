@@ -11,6 +11,7 @@ pub mod table;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
 
 use crate::names::Name;
 use crate::upstream::{Timeouts, UpstreamConfig};
@@ -56,6 +57,17 @@ pub struct RouteConfig {
     pub max_body: Option<u64>,
     /// `rate_limit` and `concurrency`.
     pub throttle: ThrottleConfig,
+    /// `network_guard`: which addresses of the upstream may be dialled; `None`: all.
+    pub network_guard: Option<NetworkRules>,
+}
+
+/// `network_guard`: what it makes of addresses beside its own judgement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkRules {
+    /// `allow_private`.
+    pub allow: Vec<IpNet>,
+    /// `deny`.
+    pub deny: Vec<IpNet>,
 }
 
 /// `rate_limit` and `concurrency`.
@@ -119,6 +131,7 @@ impl RouteConfig {
             users: None,
             max_body: None,
             throttle: ThrottleConfig::default(),
+            network_guard: None,
         }
     }
 }

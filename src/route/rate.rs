@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ThrottleConfig;
+
 /// Buckets of one limit: 256 KiB.
 const SLOTS: usize = 16 * 1024;
 /// How many of them a key may lie in.
@@ -130,6 +132,24 @@ impl Limiter {
             oldest.full_at.store(now, Relaxed);
         }
         &oldest.full_at
+    }
+}
+
+/// What a route, a rule of an egress listener or a client may have: one for all workers.
+#[derive(Debug)]
+pub struct Allowance {
+    /// `rate_limit`.
+    pub rate: Option<Limiter>,
+    /// `concurrency`.
+    pub places: Option<Arc<Places>>,
+}
+
+impl Allowance {
+    /// `None`: nothing is limited.
+    pub fn of(config: ThrottleConfig) -> Option<Arc<Self>> {
+        let ThrottleConfig { rate, concurrency } = config;
+        (rate.is_some() || concurrency.is_some())
+            .then(|| Arc::new(Self { rate: rate.map(Limiter::new), places: concurrency.map(Places::new) }))
     }
 }
 

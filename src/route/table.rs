@@ -227,6 +227,7 @@ mod tests {
             allow_plaintext: false,
             max_body: None,
             throttle: crate::route::ThrottleConfig::default(),
+            network_guard: None,
         }
     }
 

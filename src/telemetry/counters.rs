@@ -128,6 +128,8 @@ impl RouteCounters {
 pub struct ClientCounters {
     /// Answers by first digit of their status: `[0]` is 1xx.
     pub code_classes: [Counter; 5],
+    /// Requests that were refused because of its own rate or of too many of it at once.
+    pub throttled: Counter,
 }
 
 impl ClientCounters {

@@ -22,10 +22,10 @@ use crate::proxy_rig::{OriginServer, TOKEN, Wire, field_of, problem, status};
 use crate::tls_rig::{Authority, Pair};
 
 /// An interception of `https://localhost:PORT`, behind which a plain upstream stands.
-struct Scene {
-    run: Arc<Run>,
-    proxy: Bearward,
-    port: u16,
+pub(crate) struct Scene {
+    pub(crate) run: Arc<Run>,
+    pub(crate) proxy: Bearward,
+    pub(crate) port: u16,
     ca: PathBuf,
 }
 
@@ -81,7 +81,7 @@ impl Scene {
         Self::with(name, plain, &["localhost"], |_, _| ()).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         name: &str,
         plain: SocketAddr,
         names: &[&str],
@@ -104,12 +104,12 @@ impl Scene {
         Self { run, proxy, port, ca }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
     }
 
     /// A client that trusts the CA of the interception, as it is told in the environment.
-    async fn client(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+    pub(crate) async fn client(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         let proxy = format!("http://{}", self.proxy.proxy());
         let mut command = tokio::process::Command::new(program.as_ref());
         command.args(arguments).current_dir(servers()).kill_on_drop(true).env_clear();
@@ -137,7 +137,7 @@ impl Scene {
     }
 
     /// CONNECT, then a handshake for `name`, then these bytes; all that comes back.
-    async fn inside(&self, name: &str, request: &str) -> Result<String, String> {
+    pub(crate) async fn inside(&self, name: &str, request: &str) -> Result<String, String> {
         let mut stream = TcpStream::connect(self.proxy.proxy()).await.map_err(|error| error.to_string())?;
         let target = format!("localhost:{}", self.port);
         stream

@@ -173,7 +173,7 @@ fn no_spelling_and_no_name_leads_to_an_address_that_is_not_of_the_internet() {
     }
     // A name that means something else each time: it is judged each time.
     add(&["rebind.test", "rebind-back.test"].repeat(4), 80, 0);
-    let report = ask(&run, &cases);
+    let report = ask(&run, &cases, &[]);
     let results = report["results"].as_array().expect("results");
     assert_eq!(results.len(), cases.len() * 2);
     for (case, pair) in cases.iter().zip(results.chunks(2)) {
@@ -211,19 +211,100 @@ fn no_spelling_and_no_name_leads_to_an_address_that_is_not_of_the_internet() {
     ));
 }
 
-fn ask(run: &Run, cases: &[Value]) -> Value {
+/// Routes with the guard, also where their names move, where they are checked, and where a connection is tried again.
+#[test]
+fn a_guarded_route_dials_no_address_that_is_not_of_the_internet() {
+    let run = Run::new("route-network");
+    let open = json!(true);
+    let ours = json!({"allow_private": ["10.20.0.0/16"], "deny": ["8.8.4.0/24"]});
+    let plain = |url: &str| json!(url);
+    let routes: Vec<(&str, Value, &Value)> = vec![
+        ("loop", plain("http://loop.test"), &open),
+        ("loop6", plain("http://loop6.test"), &open),
+        ("private", plain("http://private.test"), &open),
+        ("meta", plain("http://deep.test"), &ours),
+        ("mapped", plain("http://mapped.test"), &open),
+        ("nat64", plain("http://nat64.test"), &open),
+        ("local", plain("http://localhost"), &open),
+        ("not-allowed", plain("http://allowed.test"), &open),
+        ("own", plain("http://public.test:9901"), &open),
+        ("allowed", plain("http://allowed.test"), &ours),
+        ("public", plain("http://public.test"), &open),
+        ("public6", plain("http://public6.test"), &open),
+        // One address of three is good: that one is dialled.
+        ("both", plain("http://both.test"), &open),
+        ("pair", json!({"urls": ["http://loop.test", "http://public.test"]}), &open),
+        ("moving", plain("http://moving.test:81"), &ours),
+        (
+            "checked",
+            json!({"urls": ["http://moving-checked.test"], "keep_warm": 1,
+                   "health": {"path": "/", "interval": "200ms", "timeout": "1s"}}),
+            &open,
+        ),
+    ];
+    let listed = routes.iter().map(|(name, upstream, guard)| {
+        json!({"name": name, "match": {"path_prefix": format!("/{name}")}, "upstream": upstream, "network_guard": guard})
+    });
+    let listed: Vec<Value> = listed.collect();
+    let case = |name: &str, expected: u16, pause: f64| json!(["", 0, expected, format!("/{name}/x"), pause]);
+    let mut cases: Vec<Value> = Vec::new();
+    for name in ["loop", "loop6", "private", "meta", "mapped", "nat64", "local", "not-allowed", "own"] {
+        cases.push(case(name, 403, 0.0));
+    }
+    for name in ["allowed", "public", "public6", "both", "both", "pair", "pair", "checked"] {
+        cases.push(case(name, 200, 0.0));
+    }
+    // Refused where nobody listens, then at an address that may not be dialled, more than once.
+    for pause in [0.0, 1.2, 1.2, 1.2] {
+        cases.push(case("moving", 0, pause));
+    }
+    let report = ask(&run, &cases, &listed);
+    let results = report["results"].as_array().expect("results");
+    assert_eq!(results.len(), cases.len());
+    for (case, result) in cases.iter().zip(results) {
+        match case[2].as_u64() {
+            Some(0) => assert!(result[3] == 502 || result[3] == 403, "{result}"),
+            Some(403) => assert_eq!(
+                (&result[3], &result[4]),
+                (&json!(403), &json!("destination_ip_prohibited")),
+                "{result}"
+            ),
+            _ => assert_eq!(result[3], case[2], "{result}"),
+        }
+    }
+    let good = ["8.8.8.8", "2606:4700::1111", "10.20.3.4"];
+    for dialled in report["dialled"].as_array().expect("a list") {
+        assert!(good.contains(&dialled[0].as_str().expect("an address")), "{dialled}");
+        assert!(dialled[1] == 80 || *dialled == json!(["10.20.3.4", 81]), "{dialled}");
+    }
+    for seen in report["seen"].as_array().expect("a list") {
+        assert!(good.contains(&seen.as_str().expect("an address")), "{seen}");
+    }
+    // It was asked for again, and what it led to then was told and not dialled.
+    let log = std::fs::read_to_string(run.private().join("log")).expect("a log");
+    assert!(log.contains("\"route\":\"moving\"") && log.contains("moving.test"), "{log}");
+    count(&format!("network guard of routes: {} refused, strace saw good addresses only", 9));
+}
+
+fn ask(run: &Run, cases: &[Value], routes: &[Value]) -> Value {
     let rules = json!([
         {"match": {"hosts": ["**"]}, "action": "forward"},
         {"match": {"hosts": ["**"]}, "action": "tunnel"},
     ]);
-    let config = json!({
+    let mut config = json!({
         "listeners": [{
             "name": "legacy", "kind": "egress", "bind": "127.0.0.1:3128", "rules": rules,
             "egress_network": {"allow_private": ["10.20.0.0/16"]},
         }],
         "admin": {"bind": "127.0.0.1:9901"},
         "store": {"kind": "memory"},
+        "log": {"format": "json"},
     });
+    if !routes.is_empty() {
+        config["listeners"].as_array_mut().expect("a list").push(json!({
+            "name": "reverse", "kind": "reverse", "bind": "127.0.0.1:8080", "routes": routes,
+        }));
+    }
     std::fs::write(run.private().join("config.yaml"), config.to_string()).expect("written");
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod allowances;
 mod campaign;
 mod clients;
 mod clients_credentials;

@@ -2,7 +2,8 @@
 
 usage: egress_network.py BINARY DIRECTORY < cases.json
 
-A case is [host, port, expected]. Every address that a case could reach is put on the loopback interface, so that a connection
+A case is [host, port, expected], which asks the egress listener twice; or [host, port, expected, path, pause], which waits and
+asks the reverse listener for that path. Every address that a case could reach is put on the loopback interface, so that a connection
 that should not be made would succeed. What was dialled is read from strace. Prints one JSON document.
 """
 import json
@@ -29,6 +30,8 @@ ZONE = {
     "cname.test": "loop.test", "deep.test": "deeper.test", "deeper.test": "meta.test", "cname-public.test": "public.test",
     "both.test": ["127.0.0.1", "8.8.8.8", "10.0.0.5"], "none.test": ["127.0.0.1", "10.0.0.5", "::1"],
     "rebind.test": [["8.8.8.8"], ["127.0.0.1"]], "rebind-back.test": [["127.0.0.1"], ["8.8.8.8"]],
+    # Nobody listens there at the port of the cases that ask for it: so it is resolved again.
+    "moving.test": [["10.20.3.4"], ["127.0.0.1"]], "moving-checked.test": [["8.8.8.8"], ["10.0.0.5"]],
 }
 ASKED = {}
 
@@ -118,11 +121,9 @@ def serve(server, seen):
         stream.close()
 
 
-def ask(proxy, host, port, connect):
+def ask(proxy, line):
     with socket.create_connection(proxy, 10) as stream:
-        target = f"{host}:{port}"
-        line = f"CONNECT {target}" if connect else f"GET http://{target}/"
-        stream.sendall(f"{line} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n".encode())
+        stream.sendall(f"{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         head = stream.recv(4096).decode("latin-1")
         found = re.search(r"(?i)proxy-status: .*error=(\w+)", head)
         return int(head.split(" ")[1]), found.group(1) if found else ""
@@ -164,11 +165,17 @@ def main():
                              stdout=subprocess.PIPE, stderr=log, text=True)
     line = child.stdout.readline()
     ready = json.loads(line) if line else sys.exit(open(f"{DIRECTORY}/log").read())
-    host, _, port = ready["listeners"]["legacy"].rpartition(":")
+    address = lambda name: (lambda host, _, port: (host, int(port)))(*ready["listeners"][name].rpartition(":"))
     results = []
-    for case in CASES:
+    for host, port, _, *path in CASES:
+        target = f"{host}:{port}"
+        if path:
+            time.sleep(path[1])
+            results.append([host, port, path[0], *ask(address("reverse"), f"GET {path[0]}")])
+            continue
         for connect in (False, True):
-            results.append([case[0], case[1], connect, *ask((host, int(port)), case[0], case[1], connect)])
+            line = f"CONNECT {target}" if connect else f"GET http://{target}/"
+            results.append([host, port, connect, *ask(address("legacy"), line)])
     os.kill(ready["pid"], 15)
     child.wait(30)
     time.sleep(0.1)

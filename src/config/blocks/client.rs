@@ -7,12 +7,12 @@ use crate::config::addresses::{HttpUrl, Network, ProxyUrl};
 use crate::config::block::block;
 use crate::config::read::{At, Named, OneOrMany, Parse, ParseError};
 use crate::config::secrets::FileRef;
-use crate::config::values::{Loose, NonEmpty};
+use crate::config::values::{Count, Loose, NonEmpty, Positive};
 use crate::policy::clients::{jwt, mtls};
 use crate::secret::{Fingerprint, SecretSource};
 
 block! {
-    /// A client and how it shows who it is: exactly one of the keys.
+    /// A client and how it shows who it is: exactly one of `mtls`, `api_key`, `basic`, `jwt`, `cidr`, `unix_peer`.
     struct Client = "client" {
         /// By a certificate. The listener needs `tls.client_ca`.
         optional mtls: Mtls;
@@ -26,6 +26,24 @@ block! {
         optional cidr: Vec<At<Network>>;
         /// By the user or group that runs it, where it connects to a Unix socket.
         optional unix_peer: UnixPeerBlock;
+        /// How often it may ask, on all listeners together. A tunnel counts once; of an intercepted connection each request
+        /// inside does, and CONNECT does not.
+        optional rate_limit: ClientRateBlock;
+        /// Requests of it under way and tunnels open at a time, on all listeners together; more are answered with 429.
+        optional concurrency: Count;
+    }
+}
+
+block! {
+    /// A token bucket of one client, for the whole process. What exceeds it is answered with 429 and `Retry-After`; every answer to
+    /// the client tells the bucket in `RateLimit` and `RateLimit-Policy`.
+    struct ClientRateBlock = "client rate limit" {
+        /// How many requests.
+        required requests: Count;
+        /// In which time.
+        default("1s") per: Positive;
+        /// How many at once; as many as `requests` unless given.
+        optional burst: Count;
     }
 }
 

@@ -4,14 +4,14 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::Tls;
-use super::listener::{HeaderEditsBlock, OnUnauthorizedBlock, TimeoutsBlock};
+use super::listener::{HeaderEditsBlock, OnUnauthorizedBlock, RateLimitBlock, TimeoutsBlock};
 use crate::config::addresses::{PathPrefix, ProxyUrl};
 use crate::config::block::{block, choice};
 use crate::config::context::Cx;
 use crate::config::egress::{HostGlob, Port, PortRange};
 use crate::config::node::{Kind, Node};
 use crate::config::read::{At, Definitions, Read};
-use crate::config::values::{NonEmpty, Positive};
+use crate::config::values::{Count, NonEmpty, Positive};
 use crate::names::Name;
 use crate::policy::egress::Action;
 use crate::secret::SecretSource;
@@ -54,6 +54,11 @@ block! {
         optional on_unauthorized: OnUnauthorizedBlock;
         /// How long a request may wait for a first token before it is answered with 503.
         default("0s") wait_for_token: super::Grace;
+        /// How often this rule may be used. A tunnel counts once; of an intercepted connection each request inside does, and
+        /// CONNECT does not.
+        optional rate_limit: RateLimitBlock;
+        /// Requests under way and tunnels open at a time, in the whole process; more are answered with 429.
+        optional concurrency: Count;
         /// Lets the token go over plain http to another machine.
         default("false") allow_plaintext: bool;
         /// What this rule would deny is told in the log and passes.
@@ -89,6 +94,27 @@ block! {
         optional allow_private: Vec<At<IpNet>>;
         /// More networks that are denied; they win over `allow_private`.
         optional deny: Vec<At<IpNet>>;
+    }
+}
+
+/// `network_guard` of a route: a switch, or a mapping with exceptions.
+#[derive(Debug, Clone)]
+pub(in crate::config) enum RouteGuard {
+    Switch(bool),
+    Full(Box<EgressNetwork>),
+}
+
+impl Read for RouteGuard {
+    fn schema(definitions: &mut Definitions) -> serde_json::Value {
+        let switch = <bool as Read>::schema(definitions);
+        serde_json::json!({"anyOf": [switch, EgressNetwork::schema(definitions)]})
+    }
+
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => EgressNetwork::read(node, cx).map(|block| Self::Full(Box::new(block))),
+            _ => <bool as Read>::read(node, cx).map(Self::Switch),
+        }
     }
 }
 

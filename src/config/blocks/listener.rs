@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::egress::{EgressNetwork, RuleBlock, ViaProxy};
+use super::egress::{EgressNetwork, RouteGuard, RuleBlock, ViaProxy};
 use super::upstream::UpstreamBlock;
 use crate::config::addresses::{Host, PathPrefix};
 use crate::config::block::{block, choice};
@@ -152,6 +152,9 @@ block! {
         optional concurrency: Count;
         /// The longest request body; a longer one is answered with 413. `limits.request_body` unless given.
         optional max_body: Size;
+        /// `true`: of the addresses that the upstream's names resolve to, only those of the internet are dialled, as by an egress listener.
+        /// A mapping makes exceptions. For health checks, retries and each new resolution as well.
+        optional network_guard: RouteGuard;
         /// Lets the token go over plain http to another machine.
         default("false") allow_plaintext: bool;
     }
@@ -268,7 +271,7 @@ block! {
         /// How many at once; as many as `requests` unless given.
         optional burst: Count;
         /// Who shares a bucket. `client`: a client by its name, one without a name by its address. `address`: whoever has one
-        /// address, or one IPv6 network of 64 bits. `route`: all.
+        /// address, or one IPv6 network of 64 bits. `route`: all that come by this route or rule.
         default("client") key: RateKey;
     }
 }

@@ -26,7 +26,10 @@ pub(super) fn clients(file: &File, proxy: Option<&url::Url>, cx: &mut Cx<'_>) ->
             }
         };
         let Some(proof) = proof(block, proxy, cx) else { continue };
-        let config = ClientConfig { name, proof };
+        let (rate, concurrency) = (block.value.rate_limit.as_ref(), block.value.concurrency.as_ref());
+        // What is wrong with it was reported.
+        let throttle = super::throttle::of_client(rate, concurrency).unwrap_or_default();
+        let config = ClientConfig { name, proof, throttle };
         if let Err(error) = Clients::try_new(std::slice::from_ref(&config)) {
             cx.error(block.span, format!("the client `{}` cannot be used: {}", error.client, error.reason));
         }

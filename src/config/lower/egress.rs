@@ -14,7 +14,7 @@ use crate::origin::{Origin, Scheme};
 use crate::policy::egress::{Action, Rule, RuleMatch, Target};
 use crate::policy::network::NetworkGuard;
 use crate::proxy::egress::{EgressConfig, RuleConfig};
-use crate::route::RouteConfig;
+use crate::route::{NetworkRules, RouteConfig};
 use crate::secret::SecretSource;
 use crate::tls::TlsClientConfig;
 use crate::tls::mint::{Mint, MintConfig};
@@ -56,10 +56,11 @@ pub(super) fn egress(
         dry_run: false,
         tunnel_idle: Duration::from_secs(600),
     };
+    let network = block.egress_network.as_ref().map(|block| network(&block.value)).unwrap_or_default();
     Some(EgressConfig {
         rules: rules.into_iter().collect::<Option<_>>()?,
         unruled,
-        network: network(block.egress_network.as_ref()),
+        network: NetworkGuard::new(network.allow, network.deny),
         dry_run: block.dry_run.as_ref()?.value,
         pac: block.pac.as_ref()?.value,
         socks5: block.socks5.as_ref()?.value,
@@ -162,12 +163,11 @@ fn nowhere(outbound_proxy: Option<url::Url>) -> Option<UpstreamConfig> {
     })
 }
 
-fn network(block: Option<&At<EgressNetwork>>) -> NetworkGuard {
-    let Some(At { value: block, .. }) = block else { return NetworkGuard::default() };
+pub(super) fn network(block: &EgressNetwork) -> NetworkRules {
     let nets = |list: &Option<At<Vec<At<ipnet::IpNet>>>>| {
         list.iter().flat_map(|list| list.value.iter().map(|net| net.value)).collect()
     };
-    NetworkGuard::new(nets(&block.allow_private), nets(&block.deny))
+    NetworkRules { allow: nets(&block.allow_private), deny: nets(&block.deny) }
 }
 
 fn rule(
@@ -209,6 +209,7 @@ fn rule(
         on_unauthorized: route::on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
         wait_for_token: block.wait_for_token.as_ref()?.value,
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
+        throttle: super::throttle::of_route(block.rate_limit.as_ref(), block.concurrency.as_ref())?,
         ..RouteConfig::to(name, upstream)
     };
     Some(RuleConfig {

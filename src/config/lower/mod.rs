@@ -17,6 +17,7 @@ mod pick;
 mod route;
 mod secret;
 mod store;
+mod throttle;
 mod upstream;
 
 use std::net::{IpAddr, SocketAddr};

@@ -4,17 +4,17 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::upstream as options;
 use crate::config::blocks::Tls;
+use crate::config::blocks::egress::RouteGuard;
 use crate::config::blocks::listener::{
     HeaderEditsBlock, OnUnauthorizedBlock, Route, TimeoutsBlock, Upstream,
 };
 use crate::config::blocks::upstream::UpstreamBlock;
 use crate::config::context::Cx;
 use crate::config::read::{At, Named, Parse};
-use crate::config::values::Count;
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
-use crate::route::rate::RateLimit;
-use crate::route::{HeaderEdits, OnUnauthorized, Picks, RouteConfig, ThrottleConfig};
+use crate::policy::network::NetworkGuard;
+use crate::route::{HeaderEdits, NetworkRules, OnUnauthorized, Picks, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
 use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
@@ -59,6 +59,7 @@ pub(super) fn route(
             assumed: false,
         }));
     }
+    let guard = network_guard(block, upstream.as_ref(), cx);
     let injects = block.credential.is_some();
     let request_headers = edits(block.request_headers.as_ref(), injects, true, cx);
     let response_headers = edits(block.response_headers.as_ref(), false, false, cx);
@@ -99,8 +100,49 @@ pub(super) fn route(
         clients: block.clients.as_ref().map(|list| super::clients::listed(Some(list))),
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
         max_body: block.max_body.as_ref().map(|size| size.value.0),
-        throttle: throttle(block)?,
+        network_guard: guard,
+        throttle: super::throttle::of_route(block.rate_limit.as_ref(), block.concurrency.as_ref())?,
     })
+}
+
+/// `network_guard`, and that it lets the upstream be reached at all.
+fn network_guard(
+    block: &Route,
+    upstream: Option<&(UpstreamConfig, Vec<At<Origin>>)>,
+    cx: &mut Cx<'_>,
+) -> Option<NetworkRules> {
+    let at = block.network_guard.as_ref()?;
+    let rules = match &at.value {
+        RouteGuard::Switch(false) => return None,
+        RouteGuard::Switch(true) => NetworkRules::default(),
+        RouteGuard::Full(block) => super::egress::network(block),
+    };
+    let guard = NetworkGuard::new(rules.allow.clone(), rules.deny.clone());
+    let (config, origins) = upstream?;
+    for origin in origins {
+        if origin.value.unix_path().is_some() {
+            cx.error(at.span, "a Unix socket has no address that could be judged")
+                .also(origin.span, "the upstream")
+                .hint("remove `network_guard`");
+        } else if let Ok(ip) = origin.value.dial_host().parse::<std::net::IpAddr>()
+            && let Err(blocked) = guard.judge(std::net::SocketAddr::new(ip, origin.value.port()))
+        {
+            cx.error(origin.span, format!("`network_guard` lets no connection to {ip} pass"))
+                .label(blocked.to_string())
+                .also(at.span, "the guard")
+                .hint(format!("`network_guard: {{allow_private: [\"{ip}\"]}}` makes an exception"));
+        } else if config.outbound_proxy.is_some() {
+            cx.warning(
+                at.span,
+                format!(
+                    "the outbound proxy resolves the name {}, and no guard judges it",
+                    origin.value.dial_host()
+                ),
+            )
+            .hint("`network_guard` holds where names are resolved here: without a proxy");
+        }
+    }
+    Some(rules)
 }
 
 pub(super) fn on_unauthorized(
@@ -276,23 +318,6 @@ pub(super) fn edits(
         remove.push(name.value.clone());
     }
     HeaderEdits { set, add, remove }
-}
-
-fn throttle(block: &Route) -> Option<ThrottleConfig> {
-    let rate = match &block.rate_limit {
-        None => None,
-        Some(At { value: rate, .. }) => {
-            let number = |count: &At<Count>| u32::try_from(count.value.0).unwrap_or(u32::MAX);
-            let requests = number(rate.requests.as_ref()?);
-            Some(RateLimit {
-                requests,
-                per: rate.per.as_ref()?.value.0,
-                burst: rate.burst.as_ref().map_or(requests, number),
-                key: rate.key.as_ref()?.value,
-            })
-        }
-    };
-    Some(ThrottleConfig { rate, concurrency: block.concurrency.as_ref().map(|count| count.value.0) })
 }
 
 fn refuse_ours(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::names::Name;
+use crate::route::rate::Allowance;
 use crate::telemetry::counters::ClientCounters;
 
 /// How a client showed who it is.
@@ -54,4 +55,6 @@ pub struct Caller {
     pub index: usize,
     /// What this worker counts for it.
     pub counters: Arc<ClientCounters>,
+    /// How often and how many at a time, where that is limited: one for all workers.
+    pub allowance: Option<Arc<Allowance>>,
 }

@@ -50,6 +50,7 @@ impl Desk {
                 kind: entry.kind,
                 index,
                 counters: Arc::clone(counters),
+                allowance: entry.allowance.clone(),
             })
         });
         let callers = callers.collect();

@@ -26,6 +26,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::names::Name;
+use crate::route::ThrottleConfig;
 use crate::secret::{Fingerprint, SecretSource};
 use crate::tls::TlsClientConfig;
 pub use ask::Question;
@@ -44,6 +45,8 @@ pub struct ClientConfig {
     pub name: Name,
     /// How it shows who it is.
     pub proof: Proof,
+    /// `rate_limit` and `concurrency`: on all listeners together.
+    pub throttle: ThrottleConfig,
 }
 
 /// How a client shows who it is.

@@ -16,6 +16,7 @@ use super::mtls::Rule;
 use super::throttle::Throttle;
 use super::{ApiKeyConfig, BasicConfig, ClientConfig, KeysFrom, Kind, Proof, UnixPeerConfig};
 use crate::names::Name;
+use crate::route::rate::Allowance;
 use crate::tls::TlsError;
 
 /// Why clients cannot be told apart.
@@ -44,6 +45,7 @@ pub(super) struct Entry {
     pub(super) name: Name,
     pub(super) kind: Kind,
     pub(super) proof: Known,
+    pub(super) allowance: Option<Arc<Allowance>>,
 }
 
 /// What a proof is held against.
@@ -64,7 +66,8 @@ impl Clients {
         let mut entry = |config: &ClientConfig| {
             let refused = |reason| ClientError { client: config.name.clone(), reason };
             let proof = Known::read(&config.proof, &mut sources).map_err(refused)?;
-            Ok(Entry { name: config.name.clone(), kind: config.proof.kind(), proof })
+            let allowance = Allowance::of(config.throttle);
+            Ok(Entry { name: config.name.clone(), kind: config.proof.kind(), proof, allowance })
         };
         let random = aws_lc_rs::rand::SystemRandom::new();
         let digest_key = aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random);

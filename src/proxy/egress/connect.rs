@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -18,7 +18,8 @@ use crate::policy::egress::{Action, Target};
 use crate::proxy::answer::refuse;
 use crate::proxy::answer_body::Exchange;
 use crate::proxy::client::Switched;
-use crate::proxy::handle::refuse_body;
+use crate::proxy::handle::{refuse_body, refuse_exceeding};
+use crate::proxy::throttle::{self, Exceeded, Held, Pass};
 use crate::proxy::{Client, ClientBody, Refusal, ResponseBody, Site};
 use crate::telemetry::access::Labels;
 use crate::telemetry::counters::RouteCounters;
@@ -62,14 +63,14 @@ pub struct Tunnel {
     pub count: TunnelCount,
 }
 
-/// Counts one tunnel of a rule.
+/// Counts one tunnel of a rule, and holds its places.
 #[derive(Debug)]
-pub struct TunnelCount(Arc<RouteCounters>);
+pub struct TunnelCount(Arc<RouteCounters>, #[allow(dead_code, reason = "it is held")] Held);
 
 impl TunnelCount {
-    pub(super) fn new(counters: &Arc<RouteCounters>) -> Self {
+    pub(super) fn new(counters: &Arc<RouteCounters>, held: Held) -> Self {
         counters.tunnels.increment();
-        Self(Arc::clone(counters))
+        Self(Arc::clone(counters), held)
     }
 
     /// Bytes came from the client.
@@ -101,6 +102,25 @@ impl Egress {
         Ok(self.connector(site, &config)?.connect_plain().await?)
     }
 
+    /// Whether the limits of the client and of the rule let it on. Of what is intercepted, each request inside is judged
+    /// instead; what is denied counts for its client.
+    fn admit_local(
+        &self,
+        client: &Client,
+        headers: &HeaderMap,
+        local: &Local,
+    ) -> Result<Pass, Box<Exceeded>> {
+        let rule = match local {
+            Local::Connection(rule, _) if self.rules[*rule].config.rule.action == Action::Intercept => {
+                return Ok(Pass::default());
+            }
+            Local::Connection(rule, _) | Local::Stub(rule) => self.rules[*rule].limits.as_deref(),
+            Local::Denied(_) | Local::Refused(..) => None,
+            Local::Pac => return Ok(Pass::default()),
+        };
+        throttle::admit(rule, client, headers)
+    }
+
     /// For the lines of what the rule answers itself.
     fn labels(&self, rule: usize) -> Rc<Labels> {
         Rc::new(Labels::new(&self.listener, Some(self.rules[rule].name()), None))
@@ -126,9 +146,34 @@ where
     if let Some(rule) = local.rule() {
         client.record(|record| record.labels(&egress.labels(rule)));
     }
+    let Pass { told, held } = match egress.admit_local(client, request.headers(), &local) {
+        Ok(pass) => pass,
+        Err(exceeded) => {
+            refuse_body(request);
+            return refuse_exceeding(&exceeded, &id, &egress.counters(site, local.rule()), client, began);
+        }
+    };
+    let mut answer = answer_local(site, egress, client, request, (local, held), (id, began)).await;
+    if let Some(told) = told {
+        told.set(answer.headers_mut());
+    }
+    answer
+}
+
+async fn answer_local<B>(
+    site: &Site,
+    egress: &Egress,
+    client: &Rc<Client>,
+    request: Request<B>,
+    (local, held): (Local, Held),
+    (id, began): (HeaderValue, Instant),
+) -> Response<ResponseBody>
+where
+    B: Body + Into<ClientBody>,
+{
     let (rule, refusal) = match local {
         Local::Connection(rule, target) => {
-            match connect(site, egress, client, request, rule, &target).await {
+            match connect(site, egress, client, request, (rule, held), &target).await {
                 Ok(()) => {
                     let mut answer =
                         Response::new(empty(client, egress.counters(site, Some(rule)), 200, began));
@@ -141,6 +186,7 @@ where
         Local::Stub(rule) => {
             let answer = stub::answer(request.method());
             refuse_body(request);
+            client.hold(held);
             return ours(answer, client, egress.counters(site, Some(rule)), began);
         }
         Local::Pac => {
@@ -169,7 +215,7 @@ async fn connect<B: Into<ClientBody>>(
     egress: &Egress,
     client: &Client,
     request: Request<B>,
-    rule: usize,
+    (rule, held): (usize, Held),
     target: &Target,
 ) -> Result<(), Refusal> {
     let site = &egress.rules[rule];
@@ -184,7 +230,7 @@ async fn connect<B: Into<ClientBody>>(
         stream,
         incoming: request.into_body().into(),
         idle_limit: site.config.tunnel_idle,
-        count: TunnelCount::new(&site.counters),
+        count: TunnelCount::new(&site.counters, held),
     }));
     Ok(())
 }

@@ -30,6 +30,7 @@ use crate::policy::clients::Gate;
 use crate::policy::egress::{Action, Rule, Target};
 use crate::policy::network::NetworkGuard;
 use crate::route::RouteConfig;
+use crate::route::rate::Allowance;
 use crate::telemetry::access::Labels;
 use crate::telemetry::counters::RouteCounters;
 use crate::tls::mint::{Mint, MintConfig};
@@ -98,18 +99,20 @@ pub struct RuleSite {
     binder: Option<Binder>,
     refusals: Arc<Refusals>,
     counters: Arc<RouteCounters>,
+    /// Of all origins that it leads to together.
+    limits: Option<Arc<Allowance>>,
 }
 
 impl RuleSite {
-    /// `tls`: trust and identity for upstreams over TLS; `binder`: the credential of the rule.
+    /// `tls`: trust and identity for upstreams over TLS; `binder`: the credential of the rule; `limits`: those of all workers.
     pub fn new(
         config: RuleConfig,
         tls: Option<TlsClient>,
         binder: Option<Binder>,
         refusals: Arc<Refusals>,
-        counters: Arc<RouteCounters>,
+        (counters, limits): (Arc<RouteCounters>, Option<Arc<Allowance>>),
     ) -> Self {
-        Self { config, tls, binder, refusals, counters }
+        Self { config, tls, binder, refusals, counters, limits }
     }
 
     fn name(&self) -> &Name {
@@ -206,7 +209,7 @@ impl Egress {
         let upstream = Upstream::of_name(connector, room);
         let (counters, refusals) = (Arc::clone(&site.counters), Arc::clone(&site.refusals));
         let labels = Labels::new(&self.listener, Some(site.name()), config.credential.as_ref());
-        let gate = (self.gate.clone(), None);
+        let gate = (self.gate.clone(), site.limits.clone());
         let mut route = Route::new(&config, upstream, token, (counters, labels), refusals, gate);
         route.of_forward_proxy = true;
         Ok(route)

@@ -3,16 +3,21 @@
 //! Owns: the bridge from the listener's negotiation to gate, rules and guard.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::Engine;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
 
+use super::Egress;
 use super::connect::{Tunnel, TunnelCount};
 use super::decision::Decision;
 use crate::policy::egress::{Ask, Form, Target};
 use crate::proxy::authenticate::authenticate;
+use crate::proxy::handle::count_exceeding;
+use crate::proxy::throttle;
 use crate::proxy::{Client, ClientBody, Refusal, Site};
+use crate::telemetry::counters::RouteCounters;
 
 /// Whether the client may use the listener; `user` and password are those of `clients: {…: {basic: …}}`.
 pub async fn admits(site: &Site, client: &Client, user: Option<(&[u8], &[u8])>) -> bool {
@@ -38,33 +43,42 @@ pub async fn open(site: &Site, client: &Rc<Client>, target: &Target) -> Result<T
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
     let decision = egress.decide(&Ask { target, client: name, form: Form::Connection });
-    let (rule, outcome) = match decision {
-        Decision::Denied(rule) => {
-            let name = rule.map(|rule| egress.rules[rule].name().clone());
-            (rule, Err(Refusal::EgressDenied(name)))
-        }
-        Decision::Rule(rule) => (Some(rule), egress.dial(rule, target).await),
-        Decision::Spared => {
-            let rule = egress.rules.len() - 1;
-            (Some(rule), egress.dial(rule, target).await)
-        }
+    let rule = match decision {
+        Decision::Denied(rule) => rule,
+        Decision::Rule(rule) => Some(rule),
+        Decision::Spared => Some(egress.rules.len() - 1),
     };
     let counters = egress.counters(site, rule);
+    let outcome = way(egress, client, target, (decision, rule), &counters).await;
     let status = outcome.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |_| 200);
     counters.answered(status, began.elapsed());
-    match (outcome, rule) {
-        (Ok(stream), Some(rule)) => Ok(Tunnel {
-            stream,
-            incoming: ClientBody::Empty,
-            idle_limit: egress.rules[rule].config.tunnel_idle,
-            count: TunnelCount::new(&counters),
-        }),
-        (Ok(_), None) => Err(Refusal::NoTunnel),
-        (Err(refusal), _) => {
-            if !matches!(refusal, Refusal::EgressDenied(_)) {
-                counters.errors.increment();
-            }
-            Err(refusal)
-        }
+    if let Some(caller) = &caller {
+        caller.counters.answered(status);
     }
+    outcome
+}
+
+async fn way(
+    egress: &Egress,
+    client: &Client,
+    target: &Target,
+    (decision, rule): (Decision, Option<usize>),
+    counters: &Arc<RouteCounters>,
+) -> Result<Tunnel, Refusal> {
+    let limits = rule.and_then(|rule| egress.rules[rule].limits.as_deref());
+    let pass = throttle::admit(limits, client, &HeaderMap::new()).map_err(|exceeded| {
+        count_exceeding(exceeded.whose, counters, client);
+        exceeded.refusal
+    })?;
+    let (Decision::Rule(_) | Decision::Spared, Some(rule)) = (decision, rule) else {
+        let name = rule.map(|rule| egress.rules[rule].name().clone());
+        return Err(Refusal::EgressDenied(name));
+    };
+    let stream = egress.dial(rule, target).await.inspect_err(|_| counters.errors.increment())?;
+    Ok(Tunnel {
+        stream,
+        incoming: ClientBody::Empty,
+        idle_limit: egress.rules[rule].config.tunnel_idle,
+        count: TunnelCount::new(counters, pass.held),
+    })
 }
