@@ -107,7 +107,7 @@ pub(super) async fn serve(
         Ok(Protocol::Http2) => Box::pin(http2::serve(stream, read, link, site, limits, stop)).await,
         // Boxed, too.
         Ok(_) if read.first() == Some(&socks::VERSION) && site.speaks_socks() => {
-            Box::pin(socks::serve(stream, read, client, site, stop, timer)).await
+            Box::pin(socks::serve(stream, read, client, site, limits, (stop, timer))).await
         }
         Ok(_) => serve_http1((stream, read), client, site, limits, stop, timer).await,
         Err(end) => end,
@@ -201,7 +201,7 @@ async fn serve_http1(
 }
 
 /// Copies between a client and what it was joined with. `idle`: how long no byte may come after an upgrade.
-async fn join(
+pub(super) async fn join(
     near: (ClientStream, Bytes),
     switched: Switched,
     idle: Duration,

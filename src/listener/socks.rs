@@ -12,15 +12,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
+use super::Limits;
 use super::detect;
 use super::entry::unless_stopped;
-use super::serve::{End, Stop};
+use super::intercept::{self, Way};
+use super::serve::{End, Stop, join};
 use super::stream::ClientStream;
 use super::timer::Timer;
-use super::tunnel::{self, Watch};
 use crate::policy::egress::Target;
-use crate::proxy::egress::{Tunnel, socks};
-use crate::proxy::{Client, Refusal, Site};
+use crate::proxy::egress::socks;
+use crate::proxy::{Client, Refusal, Site, Switched};
 use crate::upstream::DialError;
 
 /// What a SOCKS5 client says first.
@@ -50,8 +51,8 @@ pub(super) async fn serve(
     read: Bytes,
     client: Rc<Client>,
     site: Rc<Site>,
-    stop: Rc<Stop>,
-    mut timer: Timer,
+    limits: &Limits,
+    (stop, mut timer): (Rc<Stop>, Timer),
 ) -> End {
     let mut near = Near { stream, read };
     let negotiation = async {
@@ -61,8 +62,8 @@ pub(super) async fn serve(
             None => Ok(None),
         }
     };
-    let tunnel = match unless_stopped(negotiation, &stop).await {
-        Ok(Ok(Some(tunnel))) => tunnel,
+    let switched = match unless_stopped(negotiation, &stop).await {
+        Ok(Ok(Some(switched))) => switched,
         Ok(Ok(None)) => return End::Closed,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a SOCKS connection broke off");
@@ -70,9 +71,13 @@ pub(super) async fn serve(
         }
         Err(_) => return End::Cut,
     };
-    let Tunnel { stream, idle_limit, count, .. } = tunnel;
-    let watch = Watch { idle_limit, count: Some(&count) };
-    tunnel::run_watched((near.stream, near.read), (stream, Bytes::new()), watch, &stop, &mut timer).await
+    match switched {
+        Switched::Intercept(intercept) => {
+            let way = Way::Connection(near.stream, near.read);
+            intercept::run(way, intercept, client.link(), site, limits, stop).await
+        }
+        other => join((near.stream, near.read), other, limits.tunnel_idle_timeout, &stop, &mut timer).await,
+    }
 }
 
 /// Who asks, and for what. `None`: it was refused and told so.
@@ -133,11 +138,11 @@ async fn open(
     client: &Rc<Client>,
     site: &Site,
     target: &Target,
-) -> io::Result<Option<Tunnel>> {
+) -> io::Result<Option<Switched>> {
     match socks::open(site, client, target).await {
-        Ok(tunnel) => {
+        Ok(way) => {
             near.reply(SUCCEEDED).await?;
-            Ok(Some(tunnel))
+            Ok(Some(way))
         }
         Err(refusal) => near.refuse(reply_of(&refusal)).await,
     }

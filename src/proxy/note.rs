@@ -5,6 +5,7 @@
 use http::{HeaderValue, Request};
 use tokio::time::Instant;
 
+use super::egress::Inside;
 use super::{Client, Route, Site};
 
 /// Begins the record of an exchange, where a line of it is wanted.
@@ -28,6 +29,11 @@ pub(super) fn note_request<B>(
         record.request(target, request.headers(), id, began);
         record.labels(route.map_or(&site.labels, |route| &route.labels));
         client.link.forwarded.tell(request.headers(), record);
+        if site.egress.is_some() {
+            let inside = client.link.inside.as_ref().map(Inside::authority);
+            let named = inside.or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
+            record.authority(named.unwrap_or_default());
+        }
         // An egress listener asks who it is before anything else.
         if let Some(caller) = client.caller() {
             record.client_name(&caller.name);

@@ -17,7 +17,7 @@ use crate::proxy_rig::{OriginServer, TOKEN, field_of};
 use crate::tls_rig::Authority;
 
 /// Serves the files of a directory.
-fn files(directory: &Path) -> OriginServer {
+pub(crate) fn files(directory: &Path) -> OriginServer {
     let directory = directory.to_owned();
     OriginServer::scripted(move |stream, request| {
         let target = request.split(' ').nth(1).unwrap_or_default();
@@ -44,9 +44,8 @@ fn git(arguments: &[&str], directory: &Path) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn git_clones_through_a_tunnel_and_from_nowhere_else() {
-    let run = Arc::new(Run::new("egress-git"));
+/// `repository.git` in the private directory of the run.
+pub(crate) fn repository(run: &Run) {
     let work = run.private().join("work");
     std::fs::create_dir(&work).expect("made");
     git(&["init", "-q", "."], &work);
@@ -57,6 +56,12 @@ async fn git_clones_through_a_tunnel_and_from_nowhere_else() {
     }
     git(&["clone", "-q", "--bare", ".", "../repository.git"], &work);
     git(&["update-server-info"], &run.private().join("repository.git"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn git_clones_through_a_tunnel_and_from_nowhere_else() {
+    let run = Arc::new(Run::new("egress-git"));
+    repository(&run);
     let server = files(run.private());
     let authority = Authority::new();
     let port = tls_front(&authority.issue(&["localhost"]), server.address).await;

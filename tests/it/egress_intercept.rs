@@ -21,12 +21,13 @@ use crate::harness::server::{Server, node, python, servers};
 use crate::proxy_rig::{OriginServer, TOKEN, Wire, field_of, problem, status};
 use crate::tls_rig::{Authority, Pair};
 
-/// An interception of `https://localhost:PORT`, behind which a plain upstream stands.
+/// An interception of `https://localhost:PORT`.
 pub(crate) struct Scene {
     pub(crate) run: Arc<Run>,
     pub(crate) proxy: Bearward,
     pub(crate) port: u16,
-    ca: PathBuf,
+    /// What clients must trust.
+    pub(crate) ca: PathBuf,
 }
 
 /// Ends TLS before a plain upstream. HTTP/1.1 only.
@@ -57,7 +58,7 @@ pub(crate) async fn tls_front(pair: &Pair, plain: SocketAddr) -> u16 {
 }
 
 /// `bearward ca init` with these hosts permitted.
-fn make_ca(run: &Run, hosts: &[&str]) -> Value {
+pub(crate) fn make_ca(run: &Run, hosts: &[&str]) -> Value {
     let (cert, key) = (run.private().join("ca.crt"), run.private().join("ca.key"));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bearward"));
     command.args(["ca", "init", "--cert"]).arg(&cert).arg("--key").arg(&key);
@@ -77,7 +78,8 @@ fn make_ca(run: &Run, hosts: &[&str]) -> Value {
 }
 
 impl Scene {
-    async fn before(name: &str, plain: SocketAddr) -> Self {
+    /// A plain upstream stands behind TLS at that port.
+    pub(crate) async fn before(name: &str, plain: SocketAddr) -> Self {
         Self::with(name, plain, &["localhost"], |_, _| ()).await
     }
 
@@ -87,9 +89,19 @@ impl Scene {
         names: &[&str],
         change: impl FnOnce(&mut Value, u16),
     ) -> Self {
-        let run = Arc::new(Run::new(name));
         let authority = Authority::new();
         let port = tls_front(&authority.issue(names), plain).await;
+        Self::to(name, port, &authority, |config| change(config, port)).await
+    }
+
+    /// An upstream that speaks TLS stands there already, with a certificate of that authority.
+    pub(crate) async fn to(
+        name: &str,
+        port: u16,
+        authority: &Authority,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
+        let run = Arc::new(Run::new(name));
         let roots = run.private().join("upstream-ca.crt");
         std::fs::write(&roots, authority.certificate.pem()).expect("written");
         let rules = json!([{
@@ -98,7 +110,7 @@ impl Scene {
         }]);
         let mut config = egress::config(&run, &rules, &[format!("https://localhost:{port}")]);
         config["listeners"][0]["intercept"] = make_ca(&run, &["localhost"]);
-        change(&mut config, port);
+        change(&mut config);
         let proxy = Bearward::start(&run, &config).await;
         let ca = run.private().join("ca.crt");
         Self { run, proxy, port, ca }
@@ -110,6 +122,16 @@ impl Scene {
 
     /// A client that trusts the CA of the interception, as it is told in the environment.
     pub(crate) async fn client(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+        self.client_with(program, arguments, &[]).await
+    }
+
+    /// The same with these variables.
+    pub(crate) async fn client_with(
+        &self,
+        program: impl AsRef<Path>,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Output {
         let proxy = format!("http://{}", self.proxy.proxy());
         let mut command = tokio::process::Command::new(program.as_ref());
         command.args(arguments).current_dir(servers()).kill_on_drop(true).env_clear();
@@ -122,13 +144,14 @@ impl Scene {
         {
             command.env(name, &self.ca);
         }
+        command.envs(variables.iter().copied());
         let output = tokio::time::timeout(Duration::from_secs(90), command.output()).await;
         let output = output.expect("the client ends").expect("the client is installed");
         self.run.keep("clients.log", &String::from_utf8_lossy(&output.stderr));
         output
     }
 
-    async fn succeeds(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
+    pub(crate) async fn succeeds(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
         let output = self.client(program, arguments).await;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -19,14 +19,15 @@ fn python() -> Command {
 }
 
 /// A gRPC server. It ends when its input does.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     input: Option<ChildStdin>,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
-    fn start(files: &[&Path]) -> Self {
+    /// With TLS where certificate and key are given.
+    pub(crate) fn start(files: &[&Path]) -> Self {
         let mut child = python()
             .arg("serve")
             .args(files)
@@ -51,13 +52,27 @@ impl Drop for Server {
 
 /// Makes all calls.
 fn calls(address: &str, files: &[&Path]) -> Vec<String> {
-    let output = python().arg("call").arg(address).args(files).output().expect("run");
+    calls_with(python().arg("call").arg(address).args(files))
+}
+
+/// Makes all calls through an HTTP proxy; `ca` is what the client trusts.
+pub(crate) fn calls_through(proxy: &str, address: &str, ca: &Path) -> Vec<String> {
+    let mut command = python();
+    for name in ["no_grpc_proxy", "no_proxy", "NO_PROXY", "grpc_proxy"] {
+        command.env_remove(name);
+    }
+    calls_with(command.arg("call").arg(address).arg(ca).env("https_proxy", proxy))
+}
+
+fn calls_with(command: &mut Command) -> Vec<String> {
+    let output = command.output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     text.lines().map(str::to_owned).collect()
 }
 
-fn expected() -> Vec<String> {
+/// What they print.
+pub(crate) fn expected() -> Vec<String> {
     let token = format!("token Bearer {TOKEN}");
     let lines = [
         "unary cba OK t",

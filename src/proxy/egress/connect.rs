@@ -68,7 +68,7 @@ pub struct Tunnel {
 pub struct TunnelCount(Arc<RouteCounters>, #[allow(dead_code, reason = "it is held")] Held);
 
 impl TunnelCount {
-    pub(super) fn new(counters: &Arc<RouteCounters>, held: Held) -> Self {
+    fn new(counters: &Arc<RouteCounters>, held: Held) -> Self {
         counters.tunnels.increment();
         Self(Arc::clone(counters), held)
     }
@@ -94,7 +94,7 @@ impl Drop for TunnelCount {
 
 impl Egress {
     /// Opens a way to `target` by a rule.
-    pub(super) async fn dial(&self, rule: usize, target: &Target) -> Result<TcpStream, Refusal> {
+    async fn dial(&self, rule: usize, target: &Target) -> Result<TcpStream, Refusal> {
         let site = &self.rules[rule];
         let mut config = site.config.route.clone();
         config.upstream.origin =
@@ -104,7 +104,7 @@ impl Egress {
 
     /// Whether the limits of the client and of the rule let it on. Of what is intercepted, each request inside is judged
     /// instead; what is denied counts for its client.
-    fn admit_local(
+    pub(super) fn admit_local(
         &self,
         client: &Client,
         headers: &HeaderMap,
@@ -173,8 +173,9 @@ where
 {
     let (rule, refusal) = match local {
         Local::Connection(rule, target) => {
-            match connect(site, egress, client, request, (rule, held), &target).await {
-                Ok(()) => {
+            match open(site, egress, client, request.into_body().into(), (rule, &target), held).await {
+                Ok(way) => {
+                    client.switch_to(way);
                     let mut answer =
                         Response::new(empty(client, egress.counters(site, Some(rule)), 200, began));
                     *answer.status_mut() = StatusCode::OK;
@@ -210,29 +211,27 @@ where
     refuse(&refusal, &id, &counters, client, began)
 }
 
-async fn connect<B: Into<ClientBody>>(
+/// What a rule leads a connection to. `incoming`: over HTTP/2, what the client sends; `held`: the places of a tunnel.
+pub(super) async fn open(
     at: &Site,
     egress: &Egress,
     client: &Client,
-    request: Request<B>,
-    (rule, held): (usize, Held),
-    target: &Target,
-) -> Result<(), Refusal> {
+    incoming: ClientBody,
+    (rule, target): (usize, &Target),
+    held: Held,
+) -> Result<Switched, Refusal> {
     let site = &egress.rules[rule];
     if site.config.rule.action == Action::Intercept {
-        let (incoming, now) = (request.into_body().into(), at.identity.clock.wall());
-        let intercept = egress.intercept(rule, target, client, incoming, now).await?;
-        client.switch_to(Switched::Intercept(intercept));
-        return Ok(());
+        let now = at.identity.clock.wall();
+        return Ok(Switched::Intercept(egress.intercept(rule, target, client, incoming, now).await?));
     }
     let stream = egress.dial(rule, target).await?;
-    client.switch_to(Switched::Tunnel(Tunnel {
+    Ok(Switched::Tunnel(Tunnel {
         stream,
-        incoming: request.into_body().into(),
+        incoming,
         idle_limit: site.config.tunnel_idle,
         count: TunnelCount::new(&site.counters, held),
-    }));
-    Ok(())
+    }))
 }
 
 fn empty(client: &Rc<Client>, counters: Arc<RouteCounters>, status: u16, began: Instant) -> ResponseBody {

@@ -42,12 +42,19 @@ pub struct Intercept {
 #[derive(Debug)]
 pub struct Inside {
     target: Target,
+    /// The target as it is written.
+    authority: Box<str>,
     caller: Option<Rc<Caller>>,
     /// The handshake asked for another name.
     misnamed: bool,
 }
 
 impl Inside {
+    /// Where the connection was opened to.
+    pub(in crate::proxy) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// The handshake asked for this name.
     pub fn named(&mut self, name: Option<&str>) {
         self.misnamed = match (self.target.host(), name) {
@@ -113,7 +120,8 @@ impl Egress {
         let origin = target.origin(Scheme::Https, self.rules[rule].config.upstream_port);
         let route = self.route(rule, origin.ok_or(Refusal::BadHost)?)?;
         route.upstream.warm(Instant::now()).await?;
-        let inside = Inside { target: target.clone(), caller: client.caller(), misnamed: false };
+        let authority = target.to_string().into();
+        let inside = Inside { target: target.clone(), authority, caller: client.caller(), misnamed: false };
         Ok(Intercept { leaf, inside, incoming })
     }
 

@@ -3,21 +3,17 @@
 //! Owns: the bridge from the listener's negotiation to gate, rules and guard.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use base64::Engine;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
 
-use super::Egress;
-use super::connect::{Tunnel, TunnelCount};
+use super::connect::{self, Local};
 use super::decision::Decision;
 use crate::policy::egress::{Ask, Form, Target};
 use crate::proxy::authenticate::authenticate;
 use crate::proxy::handle::count_exceeding;
-use crate::proxy::throttle;
-use crate::proxy::{Client, ClientBody, Refusal, Site};
-use crate::telemetry::counters::RouteCounters;
+use crate::proxy::{Client, ClientBody, Refusal, Site, Switched};
 
 /// Whether the client may use the listener; `user` and password are those of `clients: {…: {basic: …}}`.
 pub async fn admits(site: &Site, client: &Client, user: Option<(&[u8], &[u8])>) -> bool {
@@ -36,20 +32,20 @@ pub async fn admits(site: &Site, client: &Client, user: Option<(&[u8], &[u8])>) 
     known.is_ok()
 }
 
-/// Opens a way to `target`.
-pub async fn open(site: &Site, client: &Rc<Client>, target: &Target) -> Result<Tunnel, Refusal> {
+/// Opens a way to `target`: a tunnel, or one on which the client meets this proxy.
+pub async fn open(site: &Site, client: &Rc<Client>, target: &Target) -> Result<Switched, Refusal> {
     let Some(egress) = &site.egress else { return Err(Refusal::NoTunnel) };
     let began = Instant::now();
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
     let decision = egress.decide(&Ask { target, client: name, form: Form::Connection });
     let rule = match decision {
-        Decision::Denied(rule) => rule,
-        Decision::Rule(rule) => Some(rule),
-        Decision::Spared => Some(egress.rules.len() - 1),
+        Decision::Denied(rule) => Err(rule),
+        Decision::Rule(rule) => Ok(rule),
+        Decision::Spared => Ok(egress.rules.len() - 1),
     };
-    let counters = egress.counters(site, rule);
-    let outcome = way(egress, client, target, (decision, rule), &counters).await;
+    let outcome = way(site, client, target, rule).await;
+    let counters = egress.counters(site, rule.map_or_else(|denied| denied, Some));
     let status = outcome.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |_| 200);
     counters.answered(status, began.elapsed());
     if let Some(caller) = &caller {
@@ -58,27 +54,26 @@ pub async fn open(site: &Site, client: &Rc<Client>, target: &Target) -> Result<T
     outcome
 }
 
+/// By this rule, or denied by it or by none.
 async fn way(
-    egress: &Egress,
+    site: &Site,
     client: &Client,
     target: &Target,
-    (decision, rule): (Decision, Option<usize>),
-    counters: &Arc<RouteCounters>,
-) -> Result<Tunnel, Refusal> {
-    let limits = rule.and_then(|rule| egress.rules[rule].limits.as_deref());
-    let pass = throttle::admit(limits, client, &HeaderMap::new()).map_err(|exceeded| {
-        count_exceeding(exceeded.whose, counters, client);
+    rule: Result<usize, Option<usize>>,
+) -> Result<Switched, Refusal> {
+    let Some(egress) = &site.egress else { return Err(Refusal::NoTunnel) };
+    let counters = egress.counters(site, rule.map_or_else(|denied| denied, Some));
+    let local = match rule {
+        Ok(rule) => Local::Connection(rule, target.clone()),
+        Err(rule) => Local::Denied(rule),
+    };
+    let pass = egress.admit_local(client, &HeaderMap::new(), &local).map_err(|exceeded| {
+        count_exceeding(exceeded.whose, &counters, client);
         exceeded.refusal
     })?;
-    let (Decision::Rule(_) | Decision::Spared, Some(rule)) = (decision, rule) else {
-        let name = rule.map(|rule| egress.rules[rule].name().clone());
-        return Err(Refusal::EgressDenied(name));
-    };
-    let stream = egress.dial(rule, target).await.inspect_err(|_| counters.errors.increment())?;
-    Ok(Tunnel {
-        stream,
-        incoming: ClientBody::Empty,
-        idle_limit: egress.rules[rule].config.tunnel_idle,
-        count: TunnelCount::new(counters, pass.held),
-    })
+    let denied = |rule: usize| egress.rules[rule].name().clone();
+    let rule = rule.map_err(|rule| Refusal::EgressDenied(rule.map(denied)))?;
+    connect::open(site, egress, client, ClientBody::Empty, (rule, target), pass.held)
+        .await
+        .inspect_err(|_| counters.errors.increment())
 }

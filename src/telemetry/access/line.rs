@@ -19,6 +19,11 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record, time: &str) {
         text(out, ",\"credential\":\"", credential.as_str());
     }
     text(out, ",\"method\":\"", record.method.as_str());
+    if !record.authority.is_empty() {
+        out.extend_from_slice(b",\"authority\":\"");
+        escape_json(out, &record.authority);
+        out.push(b'"');
+    }
     out.extend_from_slice(b",\"path\":\"");
     escape_json(out, &record.path);
     text(out, "\",\"protocol\":\"", version(record.version));

@@ -14,6 +14,8 @@ use crate::names::Name;
 /// The most bytes of a path, and of a User-Agent, in a line.
 const MAX_PATH: usize = 8 * 1024;
 const MAX_AGENT: usize = 256;
+/// A host name of the greatest length with a port.
+const MAX_AUTHORITY: usize = 262;
 
 /// What all lines of a route have in common.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub struct Record {
     duration: Duration,
     pub(super) labels: Option<Rc<Labels>>,
     pub(super) method: Method,
+    /// On a forward proxy: where the request is to go.
+    pub(super) authority: Vec<u8>,
     pub(super) path: Vec<u8>,
     pub(super) id: Vec<u8>,
     pub(super) agent: Vec<u8>,
@@ -78,12 +82,14 @@ pub struct Record {
 
 impl Record {
     pub(super) fn reset(&mut self, accessed: bool, audited: bool, with_query: bool) {
-        let Self { path, id, agent, client, client_name, .. } = std::mem::take(self);
-        *self =
-            Self { accessed, audited, with_query, path, id, agent, client, client_name, ..Self::default() };
-        for text in [&mut self.path, &mut self.id, &mut self.agent, &mut self.client, &mut self.client_name] {
+        let Self { authority, path, id, agent, client, client_name, .. } = std::mem::take(self);
+        let texts = [authority, path, id, agent, client, client_name].map(|mut text| {
             text.clear();
-        }
+            text
+        });
+        let [authority, path, id, agent, client, client_name] = texts;
+        let texts = Self { authority, path, id, agent, client, client_name, ..Self::default() };
+        *self = Self { accessed, audited, with_query, ..texts };
     }
 
     pub(super) fn accessed(&self) -> bool {
@@ -113,7 +119,13 @@ impl Record {
         self.began = Some(began);
         self.method.clone_from(method);
         self.version = version;
-        let path = if uri.path().is_empty() { "/" } else { uri.path() };
+        let path = match uri.path() {
+            "" if method == Method::CONNECT => {
+                uri.authority().map_or("", |authority| without_user(authority.as_str()))
+            }
+            "" => "/",
+            path => path,
+        };
         self.path.extend_from_slice(capped(path.as_bytes(), MAX_PATH));
         if self.with_query
             && let Some(query) = uri.query()
@@ -125,6 +137,12 @@ impl Record {
         if let Some(agent) = headers.get(header::USER_AGENT) {
             self.agent.extend_from_slice(capped(agent.as_bytes(), MAX_AGENT));
         }
+    }
+
+    /// Where a forward proxy is asked to go.
+    pub fn authority(&mut self, authority: &str) {
+        self.authority.clear();
+        self.authority.extend_from_slice(capped(without_user(authority).as_bytes(), MAX_AUTHORITY));
     }
 
     /// Which listener and route.
@@ -180,6 +198,11 @@ impl Record {
         (self.received, self.sent) = (received, sent);
         self.duration = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
     }
+}
+
+/// What stands before the `@` may be a password.
+fn without_user(authority: &str) -> &str {
+    authority.rsplit('@').next().unwrap_or_default()
 }
 
 fn capped(text: &[u8], limit: usize) -> &[u8] {

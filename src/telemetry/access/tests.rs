@@ -192,3 +192,20 @@ fn a_writer_that_stands_still_costs_lines_and_no_time() {
     assert!(log.dropped() > 1_000, "{}", log.dropped());
     drop(pipe);
 }
+
+#[test]
+fn a_forward_proxy_tells_where_a_request_goes_and_no_password_in_front_of_it() {
+    let (access, _) = lines(AccessConfig::default(), |log| {
+        exchange(log, "http://u:very-secret@api.example:80/a", b"", |record| {
+            record.authority("u:very-secret@api.example:80");
+            answered(record);
+        });
+        exchange(log, "/b", b"", answered);
+    });
+    assert!(
+        access.contains("\"method\":\"GET\",\"authority\":\"api.example:80\",\"path\":\"/a\""),
+        "{access}"
+    );
+    assert!(access.contains("\"method\":\"GET\",\"path\":\"/b\""), "{access}");
+    assert!(!access.contains("very-secret"), "{access}");
+}
