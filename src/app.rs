@@ -143,6 +143,10 @@ impl App {
             let (kept, until) = (renewal::keep_mint(listener, mint), shutdown.token().clone());
             shutdown.spawn("interception CA", async move { until.run_until_cancelled(kept).await });
         }
+        for (listener, route, source) in running.data.tls_sources() {
+            let (kept, until) = (renewal::keep_source(listener, route, source), shutdown.token().clone());
+            shutdown.spawn("upstream certificate", async move { until.run_until_cancelled(kept).await });
+        }
         let (kept, until) =
             (crate::policy::clients::keep(clients, running.clock.clone()), shutdown.token().clone());
         shutdown.spawn("clients", async move { until.run_until_cancelled(kept).await });
@@ -317,8 +321,8 @@ fn binding_key(route: &RouteConfig) -> Option<BindingKey> {
 /// The credential of an egress rule, with all origins that it may be bound to.
 fn binder(config: &Config, credentials: &[Credential], rule: &RouteConfig) -> Option<Binder> {
     let name = rule.credential.as_ref()?;
-    let mut all = config.credentials.iter().zip(credentials);
-    let (config, credential) = all.find(|(config, _)| config.name == *name)?;
+    let config = config.credentials.iter().find(|config| config.name == *name)?;
+    let credential = credentials.iter().find(|credential| credential.cell().name() == name)?;
     let (cell, allowed) = (Arc::clone(credential.cell()), config.allowed_upstreams.clone());
     Some(Binder::new(cell, allowed, rule.allow_plaintext))
 }

@@ -377,6 +377,14 @@ impl Scrape {
             .histograms(credentials.iter().map(|credential| {
                 ([("credential", credential.name.as_str())], Buckets::from(&credential.counts))
             }))?;
+        family(
+            encoder,
+            "bearward_credential_file_errors",
+            "How often a changed secret, key or certificate file could not be used; the last good one stays in use.",
+        )
+        .counters(self.credentials.iter().map(|credential| {
+            ([("credential", credential.name.as_str())], credential.counts.file_errors)
+        }))?;
         family(encoder, "bearward_store_errors", "Failures of the token store.").counters(
             credentials.iter().map(|credential| {
                 ([("credential", credential.name.as_str())], credential.counts.store_errors)

@@ -96,6 +96,8 @@ pub struct Counts {
     pub duration_sum: f64,
     /// Reads and writes of the store that failed.
     pub store_errors: u64,
+    /// How often a secret, key or certificate file that was replaced could not be used, so that the last good one was.
+    pub file_errors: u64,
 }
 
 impl Counts {

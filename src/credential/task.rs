@@ -95,6 +95,8 @@ pub(super) struct Task {
     pub(super) looked: bool,
     /// The phase is the store's fault alone.
     pub(super) store_trouble: bool,
+    /// When files of a credential with a client certificate changed.
+    certificate_change: Option<BootTime>,
     /// The last answer showed that assertions were dated wrongly.
     pub(super) skew_news: bool,
     pub(super) last_refresh_at: Option<UnixTime>,
@@ -159,6 +161,7 @@ impl Task {
             tried: false,
             looked: false,
             store_trouble: false,
+            certificate_change: None,
             skew_news: false,
             last_refresh_at: None,
             last_error: None,
@@ -240,16 +243,39 @@ impl Task {
                 self.want_at_once();
             }
         }
-        if self.files.changed().await
+        let changed = self.files.changed().await;
+        if changed
             && (matches!(self.phase, Phase::Misconfigured { .. } | Phase::Waiting { .. })
                 || self.password_is_given_up())
         {
             tracing::info!(credential = %self.config.name, "a secret or key file changed: trying at once");
             self.want_at_once();
         }
+        self.look_at_certificate(changed);
         self.look_at_clocks();
         self.look_at_rejections();
         self.judge_standing_mark().await;
+    }
+
+    /// A token that is bound to the certificate of before is of no use beside the new one (RFC 8705 3). The upstreams are
+    /// shown the new one first: a request between the two is answered 401 and sent again.
+    fn look_at_certificate(&mut self, changed: bool) {
+        if self.client.config().tls.identity.is_none() {
+            return;
+        }
+        let now = self.clock.boot();
+        if changed {
+            self.certificate_change = Some(now);
+        }
+        let is_due = self.certificate_change.is_some_and(|at| now.since(at) >= TICK);
+        if is_due && self.phase == Phase::Ready && self.held.is_some() {
+            self.certificate_change = None;
+            tracing::info!(
+                credential = %self.config.name,
+                "the client certificate was replaced: asking for a token that goes with it"
+            );
+            self.phase = Phase::Wanted;
+        }
     }
 
     pub(super) fn want_at_once(&mut self) {
@@ -325,6 +351,7 @@ impl Task {
             let token = self.held.as_ref().map(|held| held.token.clone());
             self.board.cell.publish(Published { state, token, retry_at });
         }
+        self.counts.file_errors = self.client.lapses();
         self.board.write(Facts {
             view,
             generation,

@@ -334,7 +334,10 @@ impl Users {
         let known = self.users.remove(&ask.key);
         let generation = known.as_ref().map_or(1, |user| user.generation + 1);
         let expires_at = self.clock.wall().plus(lifetime);
-        let Ok(token) = Token::try_new(&response.access_token, until, generation, expires_at) else {
+        let life = (until, generation, expires_at);
+        let made =
+            Token::injected(&response.access_token, &self.config.injection, &response.headers, life);
+        let Ok(token) = made else {
             return Err(UserRefused::Unavailable);
         };
         let (cell, kept, proven) = match known {

@@ -33,6 +33,7 @@ use crate::telemetry::access::{AccessLog, Labels};
 use crate::telemetry::counters::{Counter, DenialCounters, RouteCounters};
 use crate::tls::mint::Mint;
 use crate::tls::server::TlsServer;
+use crate::tls::source::TlsSource;
 use crate::upstream::{AddressGuard, Shared, TlsClient, Upstream};
 
 /// The running data plane. Dropped, it closes all connections at once.
@@ -42,6 +43,8 @@ pub struct DataPlane {
     addresses: Vec<String>,
     own_tls: Vec<Option<Arc<TlsServer>>>,
     mints: Vec<(Name, Arc<Mint>)>,
+    /// By listener, then by route: upstreams whose TLS files may change.
+    tls_sources: Vec<Vec<Option<Arc<TlsSource>>>>,
     clients: Arc<Clients>,
     desks: Vec<Desk>,
     traffic: Vec<WorkerTraffic>,
@@ -161,6 +164,18 @@ impl DataPlane {
         self.mints.clone()
     }
 
+    /// What upstreams are shown and believed by, with listener and route, to be kept current.
+    pub fn tls_sources(&self) -> Vec<(Name, Name, Arc<TlsSource>)> {
+        let of_listener = |(listener, sources): (&ListenerConfig, &Vec<Option<Arc<TlsSource>>>)| {
+            let named = listener.all_routes().zip(sources.clone());
+            let of = |(route, source): (&RouteConfig, Option<_>)| {
+                Some((listener.name.clone(), route.name.clone(), source?))
+            };
+            named.filter_map(of).collect::<Vec<_>>()
+        };
+        self.listeners.iter().zip(&self.tls_sources).flat_map(of_listener).collect()
+    }
+
     /// Sums of all workers now.
     pub fn snapshot(&self) -> DataSnapshot {
         let mut snapshot = DataSnapshot::default();
@@ -190,6 +205,10 @@ impl DataPlane {
                     traffic: self.traffic_of(index, place),
                     addresses: shared.map_or_else(Vec::new, |shared| addresses_of(route, shared)),
                     ejections: shared.map_or(0, |shared| shared.board.ejected()),
+                    refused_tls_files: self.tls_sources[index]
+                        .get(place)
+                        .and_then(Option::as_ref)
+                        .map_or(0, |source| source.refused()),
                 });
             }
         }
@@ -327,6 +346,11 @@ impl BoundListeners {
         let Self { clients, users, listeners, sockets, tls, own_tls, egress, own_ports, log } = self;
         let listeners = &listeners[..];
         let workers = limits.workers.unwrap_or_else(default_workers).max(1);
+        let tls_sources = tls.iter().zip(&egress).map(|(tls, egress)| {
+            let all = tls.iter().chain(egress.iter().flat_map(egress::Prepared::tls));
+            all.map(|tls| tls.as_ref().and_then(TlsClient::source).cloned()).collect()
+        });
+        let tls_sources = tls_sources.collect();
         let mut known = Vec::new();
         let mut shared = |route: &RouteConfig| shared_by(&mut known, route, workers);
         let prepared = listeners.iter().zip(tls).map(|(listener, tls)| {
@@ -346,6 +370,7 @@ impl BoundListeners {
                     Some((listener.name.clone(), Arc::clone(egress.as_ref()?.mint()?)))
                 })
                 .collect(),
+            tls_sources,
             clients: Arc::clone(&clients),
             desks: Vec::new(),
             traffic: Vec::new(),

@@ -83,6 +83,11 @@ impl Prepared {
         Ok(())
     }
 
+    /// Towards the upstreams of each rule, in their order.
+    pub(super) fn tls(&self) -> impl Iterator<Item = &Option<TlsClient>> {
+        self.tls.iter()
+    }
+
     /// The authority that signs for hosts that are stood in for.
     pub(super) fn mint(&self) -> Option<&Arc<Mint>> {
         self.mint.as_ref()

@@ -74,6 +74,8 @@ pub struct RouteSnapshot {
     pub addresses: Vec<UpstreamAddress>,
     /// How often one of them was left out.
     pub ejections: u64,
+    /// How often changed TLS files of its upstream could not be used.
+    pub refused_tls_files: u64,
 }
 
 /// One address of an upstream.

@@ -3,7 +3,6 @@
 //! Owns: the order of a request: endpoint, secrets, form, authentication, one exchange, one judgement. Never sends a
 //! second request after a failed one.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -11,6 +10,7 @@ use url::Url;
 
 use super::answer::Body;
 use super::bound::Bound;
+use super::client_auth::ClientKeys;
 use super::dpop::DpopKey;
 use super::draft::{Draft, Facts};
 use super::error::{Judge, Stake};
@@ -27,11 +27,11 @@ use crate::secret::SecretError;
 
 /// A provider as one credential sees it: its settings, parsed keys, and metadata once discovered.
 pub struct OAuthClient {
-    config: OAuthConfig,
-    http: HttpSettings,
+    pub(super) config: OAuthConfig,
+    pub(super) http: HttpSettings,
     discovery: Discovery,
-    client_key: KeyCache,
-    user_key: KeyCache,
+    pub(super) keys: ClientKeys,
+    pub(super) user_key: KeyCache,
     former: Former,
     bound: Bound,
 }
@@ -54,11 +54,12 @@ impl OAuthClient {
             proxy: config.outbound_proxy.clone(),
             // The connection's deadline comes first: only then is it known that nothing was written.
             connect_timeout: config.connect_timeout.min(config.request_timeout / 2),
+            last_tls: Arc::default(),
         };
         let client = Self {
             http,
             discovery: Discovery::default(),
-            client_key: KeyCache::default(),
+            keys: ClientKeys::default(),
             user_key: KeyCache::default(),
             former: Former::default(),
             bound: Bound::default(),
@@ -116,7 +117,7 @@ impl OAuthClient {
                 config.client_auth.as_str()
             )));
         }
-        client_auth::check(&config.client_auth, &self.client_key)?;
+        client_auth::check(&config.client_auth, &self.keys)?;
         config.grant.check(&self.user_key)?;
         self.http.client(Some(url)).map(|_| ())
     }
@@ -208,7 +209,7 @@ impl OAuthClient {
         let config = &self.config;
         let client = self.http_client().await.map_err(|error| unprepared(&error))?;
         if let Some((custom, refresh_token)) = config.grant.custom_request(request) {
-            let made = grant::custom::make(config, custom, &self.client_key, refresh_token, now);
+            let made = grant::custom::make(config, custom, &self.keys, refresh_token, now);
             let grant::custom::Made { exchange, mut scrubber, lasting, endpoint } =
                 made.await.map_err(|error| unprepared(&error))?;
             self.former.join(&lasting, &mut scrubber);
@@ -245,7 +246,7 @@ impl OAuthClient {
                 draft.scrubber.add(value);
             }
         }
-        client_auth::apply(&config.client_auth, &self.client_key, &facts, &mut draft)
+        client_auth::apply(&config.client_auth, &self.keys, &facts, &mut draft)
             .await
             .map_err(|error| unprepared(&error))?;
         let Draft { form, authorization, mut scrubber, lasting } = draft;
@@ -283,7 +284,7 @@ impl OAuthClient {
         };
         let audience = self.config.preset.assertion_audience(&token_endpoint, issuer.as_deref());
         let facts = Facts { client_id: &self.config.client_id, audience: &audience, now };
-        client_auth::apply(&self.config.client_auth, &self.client_key, &facts, &mut draft)
+        client_auth::apply(&self.config.client_auth, &self.keys, &facts, &mut draft)
             .await
             .map_err(|error| unprepared(&error))?;
         let Draft { form, authorization, mut scrubber, lasting } = draft;
@@ -353,21 +354,6 @@ impl OAuthClient {
             self.bound.note(&answer.headers);
         }
         token::read(answer, &judge)
-    }
-
-    /// The files whose change should make a waiting credential try at once.
-    pub fn watched_files(&self) -> Vec<PathBuf> {
-        let tls = &self.config.tls;
-        let mut files = client_auth::files(&self.config.client_auth);
-        files.extend(self.config.grant.files());
-        files.extend(tls.ca.clone());
-        if let Some(identity) = &tls.identity {
-            files.push(identity.cert.clone());
-            files.extend(identity.key.path());
-        }
-        files.sort();
-        files.dedup();
-        files
     }
 }
 

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::SetupError;
 use super::answer::Answer;
+use super::last_good::LastGood;
 use crate::clock::Deadline;
 use crate::tls::{TlsClientConfig, client_config};
 
@@ -32,6 +33,8 @@ pub(super) struct HttpSettings {
     pub(super) proxy: Option<Url>,
     /// DNS, TCP, TLS and CONNECT together.
     pub(super) connect_timeout: Duration,
+    /// What its files gave last.
+    pub(super) last_tls: Arc<LastGood<rustls::ClientConfig>>,
 }
 
 /// One request.
@@ -81,7 +84,8 @@ pub(super) struct Lost {
 impl HttpSettings {
     /// Builds a client for one exchange. Nothing is worth keeping: no connection is ever used twice.
     pub(super) fn client(&self, url: Option<&Url>) -> Result<reqwest::Client, SetupError> {
-        let mut tls = client_config(&self.tls)?;
+        let read = client_config(&self.tls).map_err(SetupError::from);
+        let mut tls = self.last_tls.or_last("TLS file", read)?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
         let mut builder = reqwest::Client::builder()

@@ -2,6 +2,7 @@
 //!
 //! Owns: the request alone. What the keys are good for is judged by whoever asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -23,7 +24,12 @@ pub async fn fetch(
     proxy: Option<&Url>,
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     check_endpoint(url)?;
-    let settings = HttpSettings { tls: tls.clone(), proxy: proxy.cloned(), connect_timeout: DEADLINE };
+    let settings = HttpSettings {
+        tls: tls.clone(),
+        proxy: proxy.cloned(),
+        connect_timeout: DEADLINE,
+        last_tls: Arc::default(),
+    };
     let client = settings.client(Some(url)).map_err(|error| error.to_string())?;
     let exchange =
         Exchange { method: Method::GET, url: url.clone(), headers: http::HeaderMap::new(), body: None };

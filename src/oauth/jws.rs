@@ -2,7 +2,7 @@
 //!
 //! Owns: private keys, parsed once and kept while their source is unchanged. Never shows one.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{
@@ -18,37 +18,63 @@ use zeroize::Zeroize;
 
 use super::SetupError;
 use super::client_auth::{Algorithm, KeyId, SigningKey};
-use crate::secret::{Fingerprint, Secret, SecretSource};
+use super::last_good::LastGood;
+use crate::secret::{Fingerprint, Secret, SecretError, SecretSource};
 use crate::tls::pem;
 
 /// A signing key that is read again for every signature and parsed again only when it changed.
 #[derive(Default)]
-pub(super) struct KeyCache(Mutex<Option<(Fingerprint, Arc<PrivateKey>)>>);
+pub(super) struct KeyCache(LastGood<(Fingerprint, Arc<Signer>)>);
+
+/// A private key and the header that names it.
+pub(super) struct Signer {
+    /// The key.
+    pub(super) key: PrivateKey,
+    /// `alg`, `kid`, thumbprints of the certificate.
+    pub(super) header: Map<String, Value>,
+}
 
 impl KeyCache {
-    /// Reads the key; the parsed one of last time if the text is the same.
-    pub(super) async fn read(&self, key: &SigningKey) -> Result<Arc<PrivateKey>, SetupError> {
-        let text = key.source.read().await?;
-        self.parsed(&text, key)
+    /// Reads key and certificate; the parsed ones of last time if they are the same, or if a file that was replaced
+    /// cannot be used.
+    pub(super) async fn read(&self, key: &SigningKey) -> Result<Arc<Signer>, SetupError> {
+        let read = match key.source.read().await {
+            Ok(text) => self.parsed(&text, key),
+            // A command may answer the next time.
+            Err(error @ SecretError::Exec { .. }) => return Err(error.into()),
+            Err(error) => Err(error.into()),
+        };
+        self.0.or_last("signing key", read).map(|(_, signer)| signer)
     }
 
     /// The same, blocking, for the start.
-    pub(super) fn read_blocking(&self, key: &SigningKey) -> Result<Arc<PrivateKey>, SetupError> {
+    pub(super) fn read_blocking(&self, key: &SigningKey) -> Result<Arc<Signer>, SetupError> {
         let text = key.source.read_blocking()?;
-        self.parsed(&text, key)
+        self.0.or_last("signing key", self.parsed(&text, key)).map(|(_, signer)| signer)
     }
 
-    fn parsed(&self, text: &Secret, key: &SigningKey) -> Result<Arc<PrivateKey>, SetupError> {
-        let mut kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fingerprint = text.fingerprint();
-        if let Some((known, parsed)) = &*kept
-            && *known == fingerprint
+    /// How often the last good key stood in for a broken one.
+    pub(super) fn lapses(&self) -> u64 {
+        self.0.lapses()
+    }
+
+    fn parsed(&self, text: &Secret, key: &SigningKey) -> Result<(Fingerprint, Arc<Signer>), SetupError> {
+        let header = header(key.algorithm.as_str(), &key.key_id)?;
+        let named = zeroize::Zeroizing::new(format!("{}{}", text.expose(), Value::from(header.clone())));
+        let fingerprint = Fingerprint::of(named.as_bytes());
+        if let Some((known, signer)) = self.0.get()
+            && known == fingerprint
         {
-            return Ok(Arc::clone(parsed));
+            return Ok((fingerprint, signer));
         }
-        let parsed = Arc::new(PrivateKey::parse(text, key.algorithm, &place_of(&key.source))?);
-        *kept = Some((fingerprint, Arc::clone(&parsed)));
-        Ok(parsed)
+        let private = PrivateKey::parse(text, key.algorithm, &place_of(&key.source))?;
+        // One of the two may be replaced and the other not yet: no assertion names a key that did not sign it.
+        if let Some(certificate) = &key.key_id.certificate
+            && !matches!(key.source, SecretSource::Exec(_))
+        {
+            crate::tls::certified_key(certificate, &key.source)?;
+        }
+        Ok((fingerprint, Arc::new(Signer { key: private, header })))
     }
 }
 

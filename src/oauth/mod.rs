@@ -13,6 +13,7 @@ pub mod client_auth;
 pub mod dpop;
 mod draft;
 pub mod error;
+mod files;
 mod form;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -20,6 +21,7 @@ pub mod grant;
 mod http;
 pub mod jwks;
 mod jws;
+mod last_good;
 pub mod login;
 pub mod metadata;
 pub mod preset;

@@ -17,121 +17,107 @@ use super::{Client, Identity, Refusal, RequestBody, Route};
 use crate::route::Replay;
 use crate::telemetry::access::Use;
 
-/// The answer that the client gets: this 401, or that to the request when it was sent again.
-#[cold]
-pub(super) async fn refused(
-    identity: &Identity,
-    route: &Route,
-    client: &Rc<Client>,
-    mut answer: Answer,
-    spare: &Spare<'_>,
-    flow: Option<&Rc<Flow>>,
-    generation: u64,
-) -> Result<Answer, Refusal> {
-    if answer.asks_nonce {
-        answer = with_nonce(identity, route, client, answer, spare, flow).await?;
-    }
-    // A token that lacks a nonce is not refused.
-    if answer.asks_nonce || answer.response.status() != StatusCode::UNAUTHORIZED {
-        return Ok(answer);
-    }
-    client.record(|record| record.used(Use::Rejected));
-    once_more(identity, route, client, answer, spare, flow, generation).await
+/// A request whose token, or the proof beside it, was refused.
+pub(super) struct Again<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) route: &'a Route,
+    pub(super) client: &'a Rc<Client>,
+    /// What is left of it.
+    pub(super) spare: &'a Spare<'a>,
+    /// Its body, where it has one.
+    pub(super) flow: Option<&'a Rc<Flow>>,
 }
 
-/// The upstream wants the nonce that it gave (RFC 9449 9): sends the request again, once, with the same token.
-#[cold]
-async fn with_nonce(
-    identity: &Identity,
-    route: &Route,
-    client: &Rc<Client>,
-    mut answer: Answer,
-    spare: &Spare<'_>,
-    flow: Option<&Rc<Flow>>,
-) -> Result<Answer, Refusal> {
-    let body = match flow {
-        _ if !may_replay(route, spare) => None,
-        None => Some(RequestBody::Empty),
-        Some(flow) => flow.again(),
-    };
-    let bearer = route.token.as_ref().map(|token| token.borrow_mut().authorize(identity.clock.boot()));
-    let (Some(body), Some(Ok((bearer, _)))) = (body, bearer) else { return Ok(answer) };
-    if !client.binding.is_bound() {
-        answer.lease.rest(answer.at);
+impl Again<'_> {
+    /// The answer that the client gets: this 401, or that to the request when it was sent again. `generation`: of the
+    /// token that was sent.
+    #[cold]
+    pub(super) async fn refused(&self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
+        if answer.asks_nonce {
+            answer = self.with_nonce(answer).await?;
+        }
+        // A token that lacks a nonce is not refused.
+        if answer.asks_nonce || answer.response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        self.client.record(|record| record.used(Use::Rejected));
+        self.once_more(answer, generation).await
     }
-    client.binding.release(answer.lease, Instant::now());
-    unauthorized::room(route).await;
-    route.counters.replayed.increment();
-    client.record(|record| record.replayed());
-    send_again(route, client, spare.request(body), bearer).await
-}
 
-fn may_replay(route: &Route, spare: &Spare<'_>) -> bool {
-    match route.on_unauthorized.replay {
-        Replay::None => false,
-        Replay::Idempotent => spare.is_idempotent(),
-        Replay::Any => true,
+    /// The upstream wants the nonce that it gave (RFC 9449 9): sends the request again, once, with the same token.
+    #[cold]
+    async fn with_nonce(&self, mut answer: Answer) -> Result<Answer, Refusal> {
+        let Self { identity, route, client, .. } = self;
+        let bearer = route.token.as_ref().map(|token| token.borrow_mut().authorize(identity.clock.boot()));
+        let (Some(body), Some(Ok((bearer, _)))) = (self.body(), bearer) else { return Ok(answer) };
+        self.rest(&mut answer);
+        client.binding.release(answer.lease, Instant::now());
+        unauthorized::room(route).await;
+        route.counters.replayed.increment();
+        client.record(|record| record.replayed());
+        self.send(body, bearer).await
     }
-}
 
-async fn send_again(
-    route: &Route,
-    client: &Rc<Client>,
-    request: Request<RequestBody>,
-    bearer: HeaderValue,
-) -> Result<Answer, Refusal> {
-    let (mut head, body) = request.into_parts();
-    if let Some(token) = &route.token {
-        inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
-    }
-    exchange(route, client, Request::from_parts(head, body), None, None, None).await
-}
-
-/// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
-#[cold]
-async fn once_more(
-    identity: &Identity,
-    route: &Route,
-    client: &Rc<Client>,
-    mut answer: Answer,
-    spare: &Spare<'_>,
-    flow: Option<&Rc<Flow>>,
-    generation: u64,
-) -> Result<Answer, Refusal> {
-    route.counters.unauthorized.increment();
-    let rules = route.on_unauthorized;
-    match challenge::verdict(answer.response.headers()) {
-        // No refresh brings what is missing.
-        Verdict::Insufficient => return Ok(answer),
-        Verdict::Silent if rules.require_challenge => return Ok(answer),
-        Verdict::Silent | Verdict::InvalidToken => {}
-    }
-    let body = match flow {
-        _ if !may_replay(route, spare) => None,
-        None => Some(RequestBody::Empty),
-        Some(flow) => flow.again(),
-    };
-    // All requests of this moment wait together: none of them holds a place at the upstream meanwhile.
-    if !client.binding.is_bound() {
-        answer.lease.rest(answer.at);
-    }
-    let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
-    let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
-    client.binding.release(answer.lease, Instant::now());
-    unauthorized::room(route).await;
-    route.counters.replayed.increment();
-    client.record(|record| {
-        record.replayed();
-        record.used(Use::Sent);
-    });
-    let request = spare.request(body);
-    let answer = send_again(route, client, request, bearer).await?;
-    if answer.response.status() == StatusCode::UNAUTHORIZED && !answer.asks_nonce {
+    /// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
+    #[cold]
+    async fn once_more(&self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
+        let Self { identity, route, client, .. } = self;
         route.counters.unauthorized.increment();
-        client.record(|record| record.used(Use::Rejected));
-        route.refusals.fresh_token_refused(identity.clock.boot());
-    } else {
-        route.refusals.fresh_token_taken();
+        match challenge::verdict(answer.response.headers()) {
+            // No refresh brings what is missing.
+            Verdict::Insufficient => return Ok(answer),
+            Verdict::Silent if route.on_unauthorized.require_challenge => return Ok(answer),
+            Verdict::Silent | Verdict::InvalidToken => {}
+        }
+        let body = self.body();
+        // All requests of this moment wait together: none of them holds a place at the upstream meanwhile.
+        self.rest(&mut answer);
+        let bearer = unauthorized::newer_token(identity, route, generation, body.is_some()).await;
+        let (Some(bearer), Some(body)) = (bearer, body) else { return Ok(answer) };
+        client.binding.release(answer.lease, Instant::now());
+        unauthorized::room(route).await;
+        route.counters.replayed.increment();
+        client.record(|record| {
+            record.replayed();
+            record.used(Use::Sent);
+        });
+        let answer = self.send(body, bearer).await?;
+        if answer.response.status() == StatusCode::UNAUTHORIZED && !answer.asks_nonce {
+            route.counters.unauthorized.increment();
+            client.record(|record| record.used(Use::Rejected));
+            route.refusals.fresh_token_refused(identity.clock.boot());
+        } else {
+            route.refusals.fresh_token_taken();
+        }
+        Ok(answer)
     }
-    Ok(answer)
+
+    /// The body for another sending, where there may be one and nothing of the body is lost.
+    fn body(&self) -> Option<RequestBody> {
+        let may = match self.route.on_unauthorized.replay {
+            Replay::None => false,
+            Replay::Idempotent => self.spare.is_idempotent(),
+            Replay::Any => true,
+        };
+        match self.flow {
+            _ if !may => None,
+            None => Some(RequestBody::Empty),
+            Some(flow) => flow.again(),
+        }
+    }
+
+    /// The place at the upstream is given back before its time.
+    fn rest(&self, answer: &mut Answer) {
+        if !self.client.binding.is_bound() {
+            answer.lease.rest(answer.at);
+        }
+    }
+
+    async fn send(&self, body: RequestBody, bearer: HeaderValue) -> Result<Answer, Refusal> {
+        let (mut head, body) = self.spare.request(body).into_parts();
+        if let Some(token) = &self.route.token {
+            inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
+        }
+        exchange(self.route, self.client, Request::from_parts(head, body), None, None, None).await
+    }
 }

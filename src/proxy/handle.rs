@@ -13,7 +13,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
-use super::again;
+use super::again::Again;
 use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
 use super::authenticate::authenticate;
@@ -276,8 +276,8 @@ where
         exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;
     if let Some(spare) = spare {
         if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
-            answer =
-                again::refused(identity, route, client, answer, &spare, flow.as_ref(), generation).await?;
+            let again = Again { identity, route, client, spare: &spare, flow: flow.as_ref() };
+            answer = again.refused(answer, generation).await?;
         }
         spare.put_away();
     }

@@ -212,7 +212,8 @@ impl Route {
             upstream: Rc::clone(&self.upstream),
             picks: None,
             users: None,
-            picked_by: None,
+            // It holds the user's password, and the token may stand elsewhere.
+            picked_by: Some(http::header::AUTHORIZATION),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod pem;
 pub mod renewal;
 mod roots;
 pub mod server;
+pub mod source;
 mod tickets;
 pub mod x509;
 

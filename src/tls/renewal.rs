@@ -1,6 +1,6 @@
 //! Certificates that change while the process runs, and those that end.
 //!
-//! Owns: looking at the files of listeners, and what is said of them. Runs on the control plane; handshakes only ever
+//! Owns: looking at the files of listeners and upstreams, and what is said of them. Runs on the control plane; handshakes only ever
 //! see a whole new configuration.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::TlsError;
 use super::mint::Mint;
 use super::server::TlsServer;
+use super::source::TlsSource;
 use super::tickets;
 use super::x509::Standing;
 use crate::clock::{BootTime, Clock};
@@ -17,6 +18,10 @@ use crate::names::Name;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same for what upstreams are shown: a token that is bound to it may follow within a second.
+const LOOK_UPSTREAM: Duration = Duration::from_millis(250);
+/// How often changed files are read until it is said that they cannot be used.
+const TRIES: u8 = 2;
 /// How often a certificate that ends is spoken of.
 const REMINDER: Duration = Duration::from_secs(24 * 3600);
 
@@ -47,33 +52,72 @@ pub async fn keep(listener: Name, server: Arc<TlsServer>, clock: Clock) {
 
 /// Keeps the authority of one listener current for ever. The leaves that it signed go with it.
 pub async fn keep_mint(listener: Name, mint: Arc<Mint>) {
-    let mut files = FileWatch::begin(mint.watched_files()).await;
-    let mut tries = 0;
+    let files = FileWatch::begin(mint.watched_files()).await;
+    let reread = Arc::clone(&mint);
+    follow(files, LOOK, move || reread.reload(), |outcome| match outcome {
+        Ok(()) => {
+            let fingerprint = mint.fingerprint().to_hex();
+            tracing::info!(%listener, sha256 = fingerprint, "the changed interception CA is in use");
+        }
+        Err(error) => tracing::warn!(
+            %listener,
+            %error,
+            "the changed interception CA cannot be used; the last good one stays in use until it is mended"
+        ),
+    })
+    .await;
+}
+
+/// Keeps what an upstream is shown, and whom it is believed by, current for ever. The connections of before take no
+/// more requests.
+pub async fn keep_source(listener: Name, route: Name, source: Arc<TlsSource>) {
+    let files = FileWatch::begin(source.watched_files()).await;
+    let reread = Arc::clone(&source);
+    follow(files, LOOK_UPSTREAM, move || reread.reload(), |outcome| match outcome {
+        Ok(()) => tracing::info!(%listener, %route, "changed TLS files of an upstream are in use"),
+        Err(error) => {
+            source.refuse();
+            tracing::warn!(
+                %listener,
+                %route,
+                %error,
+                "the changed TLS files of an upstream cannot be used; the last good ones stay in use until they are mended"
+            );
+        }
+    })
+    .await;
+}
+
+/// Reads files again whenever they have changed, for ever, and tells how that went.
+async fn follow(
+    mut files: FileWatch,
+    pause: Duration,
+    reload: impl Fn() -> Result<(), TlsError> + Send + Sync + 'static,
+    told: impl Fn(Result<(), TlsError>),
+) {
+    let reload = Arc::new(reload);
+    let mut tries = 0_u8;
     loop {
         if files.changed().await {
             // One of the files may be written and the other not yet.
-            tries = 2;
+            tries = TRIES;
         }
         if tries > 0 {
             tries -= 1;
-            let reread = Arc::clone(&mint);
+            let reload = Arc::clone(&reload);
             #[allow(clippy::disallowed_methods, reason = "a file read, joined at once")]
-            let reading = tokio::task::spawn_blocking(move || reread.reload()).await;
+            let reading = tokio::task::spawn_blocking(move || reload()).await;
             match reading {
                 Ok(Ok(())) => {
                     tries = 0;
-                    let fingerprint = mint.fingerprint().to_hex();
-                    tracing::info!(%listener, sha256 = fingerprint, "the changed interception CA is in use");
+                    told(Ok(()));
                 }
-                Ok(Err(error)) if tries == 0 => tracing::warn!(
-                    %listener,
-                    %error,
-                    "the changed interception CA cannot be used; the last good one stays in use until it is mended"
-                ),
+                Ok(Err(error)) if tries == 0 => told(Err(error)),
+                // Cancelled only when the process stops.
                 Ok(Err(_)) | Err(_) => {}
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

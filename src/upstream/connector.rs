@@ -1,7 +1,8 @@
 //! The connector: everything that is known of one upstream, ready to open connections to it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use super::health::Address;
 use super::outbound::OutboundProxy;
 use super::{AddressGuard, DialError, HttpVersion, Spoken, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
-use crate::tls::{self, TlsClientConfig, TlsError};
+use crate::tls::source::TlsSource;
+use crate::tls::{TlsClientConfig, TlsError};
 
 /// A TLS record of the largest size, with its header and what surrounds a small answer.
 const READ_AHEAD: usize = 18 * 1024;
@@ -23,7 +25,7 @@ const READ_AHEAD: usize = 18 * 1024;
 /// The TLS half of an upstream: built once for the process, since it reads files.
 #[derive(Debug, Clone)]
 pub struct TlsClient {
-    config: rustls::ClientConfig,
+    source: Arc<TlsSource>,
     name: ServerName<'static>,
 }
 
@@ -34,19 +36,72 @@ impl TlsClient {
             return Ok(None);
         }
         let name = config.tls.verified_name(config.origin.dial_host())?;
-        let mut tls = tls::client_config(&config.tls)?;
-        tls.alpn_protocols = match config.http {
-            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            HttpVersion::Http2 => vec![b"h2".to_vec()],
-            HttpVersion::Http1 | HttpVersion::Http2Cleartext => vec![b"http/1.1".to_vec()],
+        let alpn: &[&[u8]] = match config.http {
+            HttpVersion::Auto => &[b"h2", b"http/1.1"],
+            HttpVersion::Http2 => &[b"h2"],
+            HttpVersion::Http1 | HttpVersion::Http2Cleartext => &[b"http/1.1"],
         };
-        Ok(Some(Self { config: tls, name }))
+        Ok(Some(Self { source: TlsSource::try_new(&config.tls, alpn)?, name }))
     }
 
     /// The same trust and identity for another origin.
     pub fn for_origin(&self, tls: &TlsClientConfig, origin: &Origin) -> Result<Self, TlsError> {
         let name = tls.verified_name(origin.dial_host())?;
-        Ok(Self { config: self.config.clone(), name })
+        Ok(Self { source: Arc::clone(&self.source), name })
+    }
+
+    /// What follows the files, where there are any.
+    pub fn source(&self) -> Option<&Arc<TlsSource>> {
+        Some(&self.source).filter(|source| source.has_files())
+    }
+}
+
+/// TLS as one worker uses it: what it makes of the files that were read last, shared by all ways to an upstream.
+#[derive(Debug, Clone)]
+struct WorkerTls {
+    name: ServerName<'static>,
+    source: Arc<TlsSource>,
+    /// Whether the source can change.
+    follows: bool,
+    made: Rc<RefCell<Made>>,
+}
+
+#[derive(Debug)]
+struct Made {
+    epoch: u64,
+    config: Arc<rustls::ClientConfig>,
+    /// The same for a connection that is to switch protocols, where the upstream may choose.
+    http1: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl WorkerTls {
+    fn new(client: &TlsClient, http: HttpVersion) -> Self {
+        let made = Made::of(&client.source, http == HttpVersion::Auto);
+        let (source, follows) = (Arc::clone(&client.source), client.source().is_some());
+        Self { name: client.name.clone(), source, follows, made: Rc::new(RefCell::new(made)) }
+    }
+
+    /// What the next connection uses. Sessions of before are not resumed: they would stand for the certificate of before.
+    fn config(&self, for_http1: bool) -> Option<Arc<rustls::ClientConfig>> {
+        let mut made = self.made.borrow_mut();
+        if self.follows && made.epoch != self.source.epoch() {
+            *made = Made::of(&self.source, made.http1.is_some());
+        }
+        if for_http1 { made.http1.clone() } else { Some(Arc::clone(&made.config)) }
+    }
+}
+
+impl Made {
+    fn of(source: &TlsSource, chooses: bool) -> Self {
+        let epoch = source.epoch();
+        let mut config = rustls::ClientConfig::clone(&source.current());
+        config.resumption = rustls::client::Resumption::in_memory_sessions(64);
+        let http1 = chooses.then(|| {
+            let mut own = config.clone();
+            own.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(own)
+        });
+        Self { epoch, config: Arc::new(config), http1 }
     }
 }
 
@@ -56,9 +111,7 @@ impl TlsClient {
 pub struct Connector {
     origin: Origin,
     http: HttpVersion,
-    tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    /// The same for a connection that is to switch protocols.
-    tls_http1: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<WorkerTls>,
     outbound: Option<OutboundProxy>,
     deadline: Duration,
     guard: Option<Arc<dyn AddressGuard>>,
@@ -74,22 +127,12 @@ impl Connector {
         tls: Option<&TlsClient>,
         deadline: Duration,
     ) -> Result<Self, String> {
-        let tls = tls.map(|client| {
-            let mut own = client.config.clone();
-            own.resumption = rustls::client::Resumption::in_memory_sessions(64);
-            (Arc::new(own), client.name.clone())
-        });
-        let tls_http1 = tls.as_ref().filter(|_| config.http == HttpVersion::Auto).map(|(config, _)| {
-            let mut own = rustls::ClientConfig::clone(config);
-            own.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Arc::new(own)
-        });
+        let tls = tls.map(|client| WorkerTls::new(client, config.http));
         let outbound = config.outbound_proxy.as_ref().map(OutboundProxy::try_new).transpose()?;
         Ok(Self {
             origin: config.origin.clone(),
             http: config.http,
             tls,
-            tls_http1,
             outbound,
             deadline,
             guard: None,
@@ -101,8 +144,8 @@ impl Connector {
     /// The same ways to another origin.
     pub fn to_origin(&self, config: &UpstreamConfig, origin: &Origin) -> Result<Self, TlsError> {
         let mut other = Self { origin: origin.clone(), ..self.clone() };
-        if let Some((_, name)) = &mut other.tls {
-            *name = config.tls.verified_name(origin.dial_host())?;
+        if let Some(tls) = &mut other.tls {
+            tls.name = config.tls.verified_name(origin.dial_host())?;
         }
         Ok(other)
     }
@@ -198,6 +241,12 @@ impl Connector {
         self.deadline
     }
 
+    /// Which TLS settings its next connection uses: another number each time that their files changed.
+    #[inline]
+    pub(super) fn epoch(&self) -> u64 {
+        self.tls.as_ref().filter(|tls| tls.follows).map_or(0, |tls| tls.source.epoch())
+    }
+
     /// Whether requests go over TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
@@ -220,21 +269,22 @@ impl Connector {
 
     /// Opens a connection within the deadline: name, TCP, tunnel, TLS.
     pub async fn connect(&self) -> Result<(Transport, Spoken), DialError> {
-        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(self.tls.as_ref())).await;
+        let tls = self.tls.as_ref().and_then(|tls| Some((tls.config(false)?, tls.name.clone())));
+        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(tls)).await;
         connected.unwrap_or(Err(DialError::Timeout))
     }
 
     /// The same for HTTP/1.1 alone, where the upstream may choose; `None` where it may not.
     pub async fn connect_http1(&self) -> Option<Result<Transport, DialError>> {
-        let config = self.tls_http1.clone()?;
-        let tls = self.tls.as_ref().map(|(_, name)| (config, name.clone()));
-        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(tls.as_ref())).await;
+        let tls = self.tls.as_ref()?;
+        let tls = (tls.config(true)?, tls.name.clone());
+        let connected = tokio::time::timeout(self.deadline, self.connect_unhurried(Some(tls))).await;
         Some(connected.unwrap_or(Err(DialError::Timeout)).map(|(transport, _)| transport))
     }
 
     async fn connect_unhurried(
         &self,
-        tls: Option<&(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+        tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     ) -> Result<(Transport, Spoken), DialError> {
         if let Some(path) = self.origin.unix_path() {
             let stream = UnixStream::connect(path).await?;
@@ -250,8 +300,8 @@ impl Connector {
         let Some((config, name)) = tls else {
             return Ok((Transport::Tcp(stream), self.spoken().unwrap_or(Spoken::Http1)));
         };
-        let stream = TlsConnector::from(Arc::clone(config))
-            .connect(name.clone(), BufReader::with_capacity(READ_AHEAD, stream))
+        let stream = TlsConnector::from(config)
+            .connect(name, BufReader::with_capacity(READ_AHEAD, stream))
             .await
             .map_err(|error| handshake_error(&error))?;
         let spoken = match stream.get_ref().1.alpn_protocol() {

@@ -35,6 +35,8 @@ pub(super) struct Connection<B: Body + 'static> {
     pub(super) reused: bool,
     /// Not to be used again.
     pub(super) retired: bool,
+    /// The connector's when it was opened.
+    pub(super) epoch: u64,
 }
 
 impl<B> Connection<B>
@@ -49,7 +51,7 @@ where
         let (sender, driver) =
             builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
         let driver = Some(driver);
-        let mut connection = Box::new(Self { sender, driver, ended: false, reused: false, retired: false });
+        let mut connection = Box::new(Self { sender, driver, ended: false, reused: false, retired: false, epoch: 0 });
         // It is ready for a request once it was driven.
         connection.drive(&mut Context::from_waker(Waker::noop()));
         Ok(connection)

@@ -44,6 +44,8 @@ pub struct Pool<B: Body + 'static> {
     leaves: Cell<bool>,
     idle: RefCell<Vec<Idle<B>>>,
     multiplexed: http2::Connections,
+    /// The connector's when the connections were opened.
+    epoch: Cell<u64>,
     /// What the upstream was last found to speak.
     spoken: Cell<Option<Spoken>>,
     /// The connection that all requests wait for which can share one.
@@ -80,6 +82,7 @@ where
         Rc::new(Self {
             limits,
             leaves: Cell::new(false),
+            epoch: Cell::new(connector.epoch()),
             spoken: Cell::new(connector.spoken()),
             connector,
             idle: RefCell::new(Vec::new()),
@@ -120,6 +123,9 @@ where
 
     /// A connection that was used before and still stands, or room on one.
     pub fn reuse(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
+        if self.connector.epoch() != self.epoch.get() {
+            self.renew();
+        }
         if self.spoken.get() != Some(Spoken::Http1)
             && let Some(lease) = self.share(now)
         {
@@ -135,6 +141,14 @@ where
                 return Some(self.lease(Held::Http1(connection)));
             }
         }
+    }
+
+    /// Other TLS settings: no request goes over a connection that shows the certificate of before.
+    #[cold]
+    fn renew(&self) {
+        self.epoch.set(self.connector.epoch());
+        self.idle.borrow_mut().clear();
+        self.multiplexed.retire();
     }
 
     /// Room on a connection that others use too.
@@ -162,11 +176,15 @@ where
 
     /// A new connection over HTTP/1.1, where the upstream may choose the protocol; `None` where it may not.
     pub(super) async fn connect_http1(self: &Rc<Self>) -> Option<Result<Lease<B>, DialError>> {
+        let epoch = self.connector.epoch();
         let connection = match self.connector.connect_http1().await? {
             Ok(transport) => http1::Connection::open(transport).await,
             Err(error) => Err(error),
         };
-        Some(connection.map(|connection| self.lease(Held::Http1(connection))))
+        Some(connection.map(|mut connection| {
+            connection.epoch = epoch;
+            self.lease(Held::Http1(connection))
+        }))
     }
 
     /// Many requests that come at once share one connection instead of opening one each.
@@ -213,10 +231,20 @@ where
     }
 
     async fn open(&self) -> Result<Opened<B>, DialError> {
-        let (transport, spoken) = self.connector.connect().await?;
+        let mut epoch = self.connector.epoch();
+        let (mut transport, mut spoken) = self.connector.connect().await?;
+        if self.connector.epoch() != epoch {
+            // Its files changed meanwhile.
+            epoch = self.connector.epoch();
+            (transport, spoken) = self.connector.connect().await?;
+        }
         self.spoken.set(Some(spoken));
         match spoken {
-            Spoken::Http1 => http1::Connection::open(transport).await.map(Opened::Http1),
+            Spoken::Http1 => {
+                let mut connection = http1::Connection::open(transport).await?;
+                connection.epoch = epoch;
+                Ok(Opened::Http1(connection))
+            }
             Spoken::Http2 => {
                 // The upstream has something to say before the first request, and may take its time.
                 let greeting = http2::Connection::open(transport);
@@ -270,7 +298,7 @@ impl<B: Body + 'static> Pool<B> {
         now: Instant,
     ) -> Option<Box<http1::Connection<B>>> {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.max_idle() {
+        if idle.len() < self.max_idle() && connection.epoch == self.connector.epoch() {
             idle.push(Idle { connection, since: now });
             None
         } else {

@@ -1,4 +1,4 @@
-//! Metrics of the addresses of upstreams.
+//! Metrics of the addresses of upstreams and of their TLS files.
 
 use std::fmt;
 
@@ -26,5 +26,11 @@ pub(super) fn encode(routes: &[RouteSnapshot], encoder: &mut DescriptorEncoder<'
         "bearward_upstream_ejections",
         "How often an address of a route's upstream was left out after failures in a row.",
     )
-    .counters(routes.iter().map(|route| (labels_of(route), route.ejections)))
+    .counters(routes.iter().map(|route| (labels_of(route), route.ejections)))?;
+    family(
+        encoder,
+        "bearward_upstream_tls_file_errors",
+        "How often changed TLS files of a route's upstream could not be used; the last good ones stay in use.",
+    )
+    .counters(routes.iter().map(|route| (labels_of(route), route.refused_tls_files)))
 }

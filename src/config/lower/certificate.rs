@@ -7,8 +7,10 @@ use crate::config::blocks::credential::{AuthName, Credential};
 use crate::config::context::Cx;
 use crate::credential::CredentialConfig;
 use crate::listener::ListenerConfig;
+use crate::names::Name;
 use crate::oauth::ClientAuth;
 use crate::origin::Scheme;
+use crate::route::RouteConfig;
 use crate::tls::{TlsClientConfig, TlsIdentity};
 
 /// The TLS settings of a credential with the certificate of its client.
@@ -45,6 +47,13 @@ pub(super) fn client(block: &Credential, tls: TlsClientConfig, cx: &mut Cx<'_>) 
     }
 }
 
+/// What the tokens of a credential are bound to.
+struct Bound {
+    identity: TlsIdentity,
+    /// The configuration says so, and not only the method of the client's authentication.
+    said: bool,
+}
+
 /// A token that is bound to a certificate is good only on a connection that shows it (RFC 8705 3).
 pub(super) fn show_upstream(
     file: &File,
@@ -54,38 +63,77 @@ pub(super) fn show_upstream(
     cx: &mut Cx<'_>,
 ) {
     for credential in credentials {
-        let Some(identity) = bound_to(file, credential, cx) else { continue };
-        let routes = listeners.iter_mut().flatten().flat_map(|listener| &mut listener.routes);
-        for route in routes.filter(|route| route.credential.as_ref() == Some(&credential.name)) {
-            let upstream = &mut route.upstream;
-            match &upstream.tls.identity {
-                _ if upstream.origin.scheme() == Scheme::Http => {}
-                None => upstream.tls.identity = Some(identity.clone()),
-                Some(own) if *own == identity => {}
-                Some(_) => {
-                    let used = uses.iter().find(|used| {
-                        used.credential.value == credential.name
-                            && used.origins.iter().any(|origin| origin.value == upstream.origin)
-                    });
-                    let Some(used) = used else { continue };
-                    cx.error(
-                        used.credential.span,
-                        format!(
-                            "the tokens of `{}` are bound to its certificate, and this route shows {} another one",
-                            credential.name, upstream.origin
-                        ),
-                    )
-                    .hint(
-                        "remove `cert` and `key` from the upstream's `tls`, or say `certificate_bound: false` on the \
-                         credential if its provider does not bind tokens",
-                    );
-                }
+        let Some(bound) = bound_to(file, credential, cx) else { continue };
+        check_encrypted(&credential.name, &bound, uses, cx);
+        for listener in listeners.iter_mut().flatten() {
+            let rules = listener.egress.iter_mut().flat_map(|egress| &mut egress.rules);
+            let all = listener.routes.iter_mut().chain(rules.map(|rule| &mut rule.route));
+            for route in all.filter(|route| may_send(route, &credential.name)) {
+                show(route, &credential.name, &bound.identity, uses, cx);
             }
         }
     }
 }
 
-fn bound_to(file: &File, credential: &CredentialConfig, cx: &mut Cx<'_>) -> Option<TlsIdentity> {
+fn may_send(route: &RouteConfig, credential: &Name) -> bool {
+    route.credentials().chain(&route.users).any(|name| name == credential)
+}
+
+/// Shows the certificate to the upstream of one route.
+fn show(
+    route: &mut RouteConfig,
+    credential: &Name,
+    identity: &TlsIdentity,
+    uses: &[RouteUse],
+    cx: &mut Cx<'_>,
+) {
+    let upstream = &mut route.upstream;
+    match &upstream.tls.identity {
+        _ if upstream.origin.scheme() == Scheme::Http => {}
+        None => upstream.tls.identity = Some(identity.clone()),
+        Some(own) if own == identity => {}
+        Some(_) => {
+            let of_credential = || uses.iter().filter(|used| used.credential.value == *credential);
+            let leads_there =
+                |used: &&RouteUse| used.origins.iter().any(|origin| origin.value == upstream.origin);
+            let Some(used) = of_credential().find(leads_there).or_else(|| of_credential().next()) else {
+                return;
+            };
+            cx.error(
+                used.credential.span,
+                format!(
+                    "the tokens of `{credential}` are bound to its certificate, and `{}` shows another one to the upstream",
+                    route.name
+                ),
+            )
+            .hint(
+                "remove `cert` and `key` from the upstream's `tls`, give credentials with certificates of their own routes \
+                 of their own, or say `certificate_bound: false` on the credential if its provider does not bind tokens",
+            );
+        }
+    }
+}
+
+/// Over plain http no certificate is shown.
+fn check_encrypted(credential: &Name, bound: &Bound, uses: &[RouteUse], cx: &mut Cx<'_>) {
+    for used in uses.iter().filter(|used| used.credential.value == *credential) {
+        let plain = used.origins.iter().find(|origin| origin.value.scheme() == Scheme::Http);
+        let Some(origin) = plain else { continue };
+        let title = format!(
+            "{} is plain http: no certificate is shown there, and the tokens of `{credential}` are bound to one",
+            origin.value
+        );
+        if bound.said {
+            cx.error(origin.span, title).hint("use https: the upstream compares the two (RFC 8705 3)");
+        } else {
+            cx.warning(origin.span, title).hint(
+                "use https; or say `certificate_bound: false` on the credential if its provider does not bind tokens",
+            );
+        }
+    }
+}
+
+fn bound_to(file: &File, credential: &CredentialConfig, cx: &mut Cx<'_>) -> Option<Bound> {
     let named = file.credentials.as_ref()?;
     let (_, block) = named.value.0.iter().find(|(key, _)| key.value == credential.name.as_str())?;
     let implied = matches!(credential.oauth.client_auth, ClientAuth::MutualTls { .. });
@@ -99,5 +147,5 @@ fn bound_to(file: &File, credential: &CredentialConfig, cx: &mut Cx<'_>) -> Opti
         cx.error(said.span, "there is no client certificate that tokens could be bound to")
             .hint("write `tls: {cert: {file: client.crt}, key: {file: client.key}}`");
     }
-    credential.oauth.tls.identity.clone()
+    Some(Bound { identity: credential.oauth.tls.identity.clone()?, said: said.is_some() })
 }

@@ -7,16 +7,17 @@ use zeroize::Zeroizing;
 
 use super::super::SetupError;
 use super::super::draft::{Draft, Facts};
-use super::BasicEncoding;
+use super::{BasicEncoding, ClientKeys};
 use crate::secret::SecretSource;
 
 pub(super) async fn apply(
     secret: &SecretSource,
+    keys: &ClientKeys,
     encoding: BasicEncoding,
     facts: &Facts<'_>,
     draft: &mut Draft,
 ) -> Result<(), SetupError> {
-    let secret = secret.read().await?;
+    let secret = keys.secret(secret).await?;
     let pair = match encoding {
         BasicEncoding::Raw => Zeroizing::new(format!("{}:{}", facts.client_id, secret.expose())),
         BasicEncoding::Form => {

@@ -21,7 +21,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::SetupError;
 use super::draft::{Draft, Facts};
 use super::jws::KeyCache;
-use crate::secret::{Secret, SecretSource};
+use super::last_good::LastGood;
+use crate::secret::{Secret, SecretError, SecretSource};
 
 /// `client.auth` with what it needs. Exactly one is ever used in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,26 +159,55 @@ pub struct KeyId {
     pub x5t_sha256: bool,
 }
 
+/// What a client proves itself with, as it was last read and could be used.
+#[derive(Default)]
+pub(super) struct ClientKeys {
+    /// `client.key` with `client.certificate`.
+    pub(super) signer: KeyCache,
+    secret: LastGood<Secret>,
+}
+
+impl ClientKeys {
+    /// Reads `client.secret`.
+    pub(super) async fn secret(&self, source: &SecretSource) -> Result<Secret, SetupError> {
+        match source.read().await {
+            // A command may answer the next time.
+            Err(error @ SecretError::Exec { .. }) => Err(error.into()),
+            read => self.secret.or_last("client secret", read.map_err(SetupError::from)),
+        }
+    }
+
+    /// The same, blocking, for the start.
+    fn secret_blocking(&self, source: &SecretSource) -> Result<Secret, SetupError> {
+        self.secret.or_last("client secret", source.read_blocking().map_err(SetupError::from))
+    }
+
+    /// How often the last good one of them stood in for a broken one.
+    pub(super) fn lapses(&self) -> u64 {
+        self.signer.lapses() + self.secret.lapses()
+    }
+}
+
 /// Adds the configured method to a request.
 pub(super) async fn apply(
     auth: &ClientAuth,
-    key: &KeyCache,
+    keys: &ClientKeys,
     facts: &Facts<'_>,
     draft: &mut Draft,
 ) -> Result<(), SetupError> {
     match auth {
-        ClientAuth::Basic { secret, encoding } => basic::apply(secret, *encoding, facts, draft).await,
-        ClientAuth::Post { secret } => post::apply(secret, facts, draft).await,
+        ClientAuth::Basic { secret, encoding } => basic::apply(secret, keys, *encoding, facts, draft).await,
+        ClientAuth::Post { secret } => post::apply(secret, keys, facts, draft).await,
         ClientAuth::SecretJwt { secret, claims, client_id_param } => {
-            secret_jwt::apply(secret, claims, *client_id_param, facts, draft).await
+            secret_jwt::apply(secret, keys, claims, *client_id_param, facts, draft).await
         }
         ClientAuth::PrivateKeyJwt { assertion, client_id_param, secret } => {
             let named = Named { param: *client_id_param, secret: secret.as_ref() };
-            private_key_jwt::apply(assertion, key, named, facts, draft).await
+            private_key_jwt::apply(assertion, keys, named, facts, draft).await
         }
         ClientAuth::AssertionFile { path, client_id_param, secret } => {
             let named = Named { param: *client_id_param, secret: secret.as_ref() };
-            assertion_file::apply(path, named, facts, draft).await
+            assertion_file::apply(path, keys, named, facts, draft).await
         }
         ClientAuth::MutualTls { .. } => {
             mutual_tls::apply(facts, draft);
@@ -192,7 +222,7 @@ pub(super) async fn apply(
 
 /// Reads secrets and keys once, blocking, and checks what can be checked without a request. Commands are not run,
 /// and an assertion file may come later.
-pub(super) fn check(auth: &ClientAuth, key: &KeyCache) -> Result<(), SetupError> {
+pub(super) fn check(auth: &ClientAuth, keys: &ClientKeys) -> Result<(), SetupError> {
     let (param, secret) = match auth {
         ClientAuth::Basic { secret, .. } | ClientAuth::Post { secret } => {
             (ClientIdParam::Plain, Some(secret))
@@ -202,7 +232,7 @@ pub(super) fn check(auth: &ClientAuth, key: &KeyCache) -> Result<(), SetupError>
             (*client_id_param, Some(secret))
         }
         ClientAuth::PrivateKeyJwt { assertion, client_id_param, secret } => {
-            assertion.check(key)?;
+            assertion.check(&keys.signer)?;
             (*client_id_param, secret.as_ref())
         }
         ClientAuth::AssertionFile { client_id_param, secret, .. } => (*client_id_param, secret.as_ref()),
@@ -210,7 +240,7 @@ pub(super) fn check(auth: &ClientAuth, key: &KeyCache) -> Result<(), SetupError>
     };
     match secret {
         Some(SecretSource::Exec(_)) => {}
-        Some(secret) => drop(secret.read_blocking()?),
+        Some(secret) => drop(keys.secret_blocking(secret)?),
         None if param == ClientIdParam::Base64Pair => return Err(pair_without_secret()),
         None => {}
     }
@@ -265,6 +295,7 @@ struct Named<'a> {
 async fn send_assertion(
     assertion: &Secret,
     named: Named<'_>,
+    keys: &ClientKeys,
     facts: &Facts<'_>,
     draft: &mut Draft,
 ) -> Result<(), SetupError> {
@@ -272,7 +303,7 @@ async fn send_assertion(
         ClientIdParam::Plain => draft.form.set("client_id", facts.client_id),
         ClientIdParam::Omit => {}
         ClientIdParam::Base64Pair => {
-            let secret = named.secret.ok_or_else(pair_without_secret)?.read().await?;
+            let secret = keys.secret(named.secret.ok_or_else(pair_without_secret)?).await?;
             draft.add_lasting(&secret);
             draft.set_secret("client_id", &pair(facts.client_id, &secret));
         }

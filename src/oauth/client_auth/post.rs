@@ -2,14 +2,16 @@
 
 use super::super::SetupError;
 use super::super::draft::{Draft, Facts};
+use super::ClientKeys;
 use crate::secret::SecretSource;
 
 pub(super) async fn apply(
     secret: &SecretSource,
+    keys: &ClientKeys,
     facts: &Facts<'_>,
     draft: &mut Draft,
 ) -> Result<(), SetupError> {
-    let secret = secret.read().await?;
+    let secret = keys.secret(secret).await?;
     draft.form.set("client_id", facts.client_id);
     draft.add_lasting(&secret);
     draft.set_secret("client_secret", &secret);

@@ -9,10 +9,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use url::Url;
 
-use super::super::client_auth;
+use super::super::client_auth::{self, ClientKeys};
 use super::super::draft::{Draft, Facts};
 use super::super::http::{Exchange, Payload, shown};
-use super::super::jws::KeyCache;
 use super::super::metadata::check_endpoint;
 use super::super::scrub::Scrubber;
 use super::super::template::{JsonTemplate, Template, Values, Variable};
@@ -189,6 +188,7 @@ impl Custom {
     async fn values(
         &self,
         config: &OAuthConfig,
+        keys: &ClientKeys,
         refresh_token: Option<&Secret>,
         draft: &mut Draft,
     ) -> Result<Values, SetupError> {
@@ -197,8 +197,8 @@ impl Custom {
             let plain = |text: &Option<String>| text.as_deref().map(Secret::from);
             let value = match variable {
                 Variable::ClientId => Some(Secret::from(config.client_id.as_str())),
-                Variable::ClientSecret => read(self.client_secret.as_ref()).await?,
-                Variable::Basic => read(self.client_secret.as_ref()).await?.map(|secret| {
+                Variable::ClientSecret => own_secret(keys, self.client_secret.as_ref()).await?,
+                Variable::Basic => own_secret(keys, self.client_secret.as_ref()).await?.map(|secret| {
                     draft.add_lasting(&secret);
                     client_auth::pair(&config.client_id, &secret)
                 }),
@@ -246,12 +246,12 @@ pub(in super::super) struct Made {
 pub(in super::super) async fn make(
     config: &OAuthConfig,
     custom: &Custom,
-    key: &KeyCache,
+    keys: &ClientKeys,
     refresh_token: Option<&Secret>,
     now: UnixTime,
 ) -> Result<Made, SetupError> {
     let mut draft = Draft::default();
-    let values = custom.values(config, refresh_token, &mut draft).await?;
+    let values = custom.values(config, keys, refresh_token, &mut draft).await?;
     let encode = |text: &str| utf8_percent_encode(text, COMPONENT).to_string();
     let url = Url::parse(&custom.url.expand(&values, encode))
         .map_err(|error| SetupError::Http(format!("custom.url: {error}")))?;
@@ -264,7 +264,7 @@ pub(in super::super) async fn make(
     let endpoint = custom.endpoint().map_or_else(|| "custom.url".to_owned(), |url| shown(&url));
     if custom.adds_client_auth(&config.client_auth) {
         let facts = Facts { client_id: &config.client_id, audience: &endpoint, now };
-        client_auth::apply(&config.client_auth, key, &facts, &mut draft).await?;
+        client_auth::apply(&config.client_auth, keys, &facts, &mut draft).await?;
     }
     let Draft { form, authorization, scrubber, lasting } = draft;
     let mut headers = custom.head(&values)?;
@@ -278,6 +278,16 @@ pub(in super::super) async fn make(
     };
     let exchange = Exchange { method: custom.method.clone(), url, headers, body };
     Ok(Made { exchange, scrubber, lasting, endpoint })
+}
+
+async fn own_secret(
+    keys: &ClientKeys,
+    source: Option<&SecretSource>,
+) -> Result<Option<Secret>, SetupError> {
+    match source {
+        Some(source) => keys.secret(source).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn read(source: Option<&SecretSource>) -> Result<Option<Secret>, SetupError> {

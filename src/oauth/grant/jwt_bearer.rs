@@ -2,7 +2,7 @@
 
 use super::super::assertion::Mint;
 use super::super::draft::{Draft, Facts};
-use super::super::jws::{self, KeyCache};
+use super::super::jws::KeyCache;
 use super::super::{OAuthConfig, SetupError, UserAssertion};
 use crate::secret::SecretSource;
 
@@ -16,10 +16,9 @@ pub(super) async fn apply(
     let signed = match assertion {
         UserAssertion::File(path) => SecretSource::File(path.clone()).read().await?,
         UserAssertion::Minted { subject, assertion } => {
-            let private = key.read(&assertion.key).await?;
-            let header = jws::header(assertion.key.algorithm.as_str(), &assertion.key.key_id)?;
+            let signer = key.read(&assertion.key).await?;
             Mint { issuer: facts.client_id, subject, claims: &assertion.claims, facts }
-                .sign(&header, &private)?
+                .sign(&signer.header, &signer.key)?
         }
     };
     draft.form.set("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
