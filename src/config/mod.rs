@@ -208,6 +208,8 @@ fn environment(name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod preset_tests;
 #[cfg(test)]
 mod tests;

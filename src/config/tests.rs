@@ -24,7 +24,7 @@ fn vars(_: &str) -> Option<String> {
     None
 }
 
-fn parse_plain(text: &str) -> Result<Config, Problems> {
+pub(super) fn parse_plain(text: &str) -> Result<Config, Problems> {
     parse_with(text, "config.yaml", &vars)
 }
 

@@ -335,8 +335,7 @@ impl Users {
         let generation = known.as_ref().map_or(1, |user| user.generation + 1);
         let expires_at = self.clock.wall().plus(lifetime);
         let life = (until, generation, expires_at);
-        let made =
-            Token::injected(&response.access_token, &self.config.injection, &response.headers, life);
+        let made = Token::injected(&response.access_token, &self.config.injection, &response.headers, life);
         let Ok(token) = made else {
             return Err(UserRefused::Unavailable);
         };

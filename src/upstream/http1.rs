@@ -51,7 +51,8 @@ where
         let (sender, driver) =
             builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
         let driver = Some(driver);
-        let mut connection = Box::new(Self { sender, driver, ended: false, reused: false, retired: false, epoch: 0 });
+        let mut connection =
+            Box::new(Self { sender, driver, ended: false, reused: false, retired: false, epoch: 0 });
         // It is ready for a request once it was driven.
         connection.drive(&mut Context::from_waker(Waker::noop()));
         Ok(connection)

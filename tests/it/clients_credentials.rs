@@ -46,6 +46,34 @@ async fn each_client_gets_its_own_credential_also_on_one_connection() {
     assert_eq!(origin.connections(), 2, "each credential has connections of its own");
 }
 
+/// Whatever a client sends under the name of another one's place is its own business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_clients_token_stands_where_its_own_credential_puts_it() {
+    let (run, origin) = (Arc::new(Run::new("clients-inject")), OriginServer::ok());
+    let mut config = per_client(&origin);
+    config["credentials"]["a"]["inject"] = json!({"header": "X-Api-Key", "value": "key {token}"});
+    config["credentials"]["b"]["inject"] =
+        json!([{"cookie": "SID"}, {"header": "Authorization", "scheme": "Vendor"}]);
+    let bearward = start(&run, &config).await;
+    let mut wire = Wire::to(bearward.proxy());
+    let mut sent = |client: &str| {
+        let key = format!("the-key-of-{client}");
+        let fields =
+            [("X-Api-Key", key.as_str()), ("Authorization", "Basic dGhlaXJz"), ("Cookie", "SID=theirs; a=b")];
+        let answer = wire.get("/", &fields);
+        assert_eq!(status(&answer), 200, "{answer}");
+        let request = origin.requests().pop().expect("a request");
+        assert!(!request.contains("the-key-of"), "{request}");
+        ["x-api-key", "authorization", "cookie"].map(|name| fields_of(&request, name).join(" | "))
+    };
+    for _ in 0..3 {
+        let a = [format!("key {}", token_of("a")), "Basic dGhlaXJz".into(), "SID=theirs; a=b".into()];
+        assert_eq!(sent("batch"), a);
+        let b = [String::new(), format!("Vendor {}", token_of("b")), format!("SID={}; a=b", token_of("b"))];
+        assert_eq!(sent("erp"), b);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_of_one_connection_get_the_credential_of_their_own_client() {
     let (run, origin) = (Arc::new(Run::new("clients-h2")), OriginServer::ok());
@@ -214,6 +242,44 @@ async fn a_password_is_exchanged_once_for_a_token_of_its_user() {
     // One user's password with another's name is nobody's.
     assert_eq!(ask(bearward.proxy(), &[("Authorization", &basic("anna", "password-of-berta"))]).0, 401);
     assert_eq!(status(&wire.get("/", &[])), 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_token_stands_where_inject_puts_it_and_the_password_goes_nowhere() {
+    let (run, provider) = (Arc::new(Run::new("users-inject")), Provider::start());
+    for (inject, expected) in [
+        (json!({"header": "X-Api-Key"}), ["token-of-anna", "", ""]),
+        (
+            json!({"header": "Authorization", "scheme": "Zoho-oauthtoken"}),
+            ["", "Zoho-oauthtoken token-of-anna", ""],
+        ),
+        (
+            json!([{"cookie": "SID"}, {"header": "X-Api-Key", "value": "t={token}"}]),
+            ["t=token-of-anna", "", "SID=token-of-anna"],
+        ),
+    ] {
+        let origin = OriginServer::ok();
+        let mut config = provider.config(&origin);
+        config["credentials"]["people"]["inject"] = inject;
+        let bearward = start(&run, &config).await;
+        let anna = basic("anna", "password-of-anna");
+        let fields = [("Authorization", anna.as_str()), ("X-Api-Key", "theirs"), ("Cookie", "SID=theirs")];
+        for _ in 0..2 {
+            let (status, answer) = ask(bearward.proxy(), &fields);
+            assert_eq!(status, 200, "{answer}");
+        }
+        for request in origin.requests() {
+            let seen =
+                ["x-api-key", "authorization", "cookie"].map(|name| fields_of(&request, name).join(" | "));
+            let theirs = |at: usize| if at == 0 { "theirs" } else { "SID=theirs" };
+            for (at, (seen, expected)) in seen.iter().zip(expected).enumerate() {
+                let expected = if expected.is_empty() && at != 1 { theirs(at) } else { expected };
+                assert_eq!(seen, expected, "{request}");
+            }
+            assert!(!request.contains("password") && !request.contains(&anna), "{request}");
+        }
+        assert_eq!(origin.requests().len(), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -280,10 +280,7 @@ pub(in super::super) async fn make(
     Ok(Made { exchange, scrubber, lasting, endpoint })
 }
 
-async fn own_secret(
-    keys: &ClientKeys,
-    source: Option<&SecretSource>,
-) -> Result<Option<Secret>, SetupError> {
+async fn own_secret(keys: &ClientKeys, source: Option<&SecretSource>) -> Result<Option<Secret>, SetupError> {
     match source {
         Some(source) => keys.secret(source).await.map(Some),
         None => Ok(None),
