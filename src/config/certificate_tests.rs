@@ -100,6 +100,6 @@ fn a_bound_token_is_not_sent_where_its_certificate_is_not_shown() {
     let picks = "kind: reverse, clients: [c], routes: [{name: r, upstream: \"https://api.example.com\", \
                  credential: {per_client: {c: two}, default: one}}]";
     let text = text(&folder, picks, &two) + "clients: {c: {cidr: [127.0.0.1/32]}}\n";
-    let told = parse_plain(&text).err().expect("refused").to_string();
+    let told = parse_plain(&text).expect_err("refused").to_string();
     assert!(told.contains("routes of their own"), "{told}");
 }

@@ -33,7 +33,7 @@ fn kept(world: &World, what: &str) -> usize {
 
 #[tokio::test]
 async fn a_record_that_is_damaged_during_a_refresh_is_written_anew_when_a_person_removes_it() {
-    let (world, replica) = during_a_refresh().await;
+    let (world, replica) = Box::pin(during_a_refresh()).await;
     let whole = std::fs::read(file(&world, "record")).expect("read");
     std::fs::write(file(&world, "record"), &whole[..whole.len() / 2]).expect("write");
     replica.until("an alarm", |now| now.unsaved && now.remedy.is_some()).await;
