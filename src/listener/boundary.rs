@@ -75,6 +75,21 @@ impl Boundary {
         }
     }
 
+    /// How many heads came whole.
+    pub(super) fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Whether all that came belongs to whole messages.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self.place, Place::Head) && !self.head.begun && self.partial.is_empty()
+    }
+
+    /// Whether a head has come no further than to its target.
+    pub(super) fn is_in_target(&self) -> bool {
+        matches!(self.place, Place::Head) && !self.head.begun && self.partial.contains(&b' ')
+    }
+
     fn judge_head(&mut self, bytes: &[u8], client: &Client) -> usize {
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', bytes) {
@@ -257,7 +272,7 @@ mod tests {
             let Ok(taken) = boundary.judge(piece, &client) else { return messages };
             message.extend_from_slice(&piece[..taken]);
             rest = &rest[taken..];
-            if matches!(boundary.place, Place::Head) && boundary.partial.is_empty() && !boundary.head.begun {
+            if boundary.is_between() {
                 messages.push((std::mem::take(&mut message), client.take_malformed()));
             }
         }

@@ -15,6 +15,7 @@ mod entry;
 pub mod fuzzing;
 mod http2;
 mod intercept;
+mod observed;
 pub mod proxy_protocol;
 mod serve;
 mod snapshot;

@@ -4,7 +4,6 @@
 //! order.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -14,18 +13,20 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::boundary::Boundary;
 use super::detect;
 use super::intercept::{self, Way};
+use super::observed::Observed;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
 use super::{Limits, http2, socks, tunnel};
 use crate::proxy::egress::Tunnel;
 use crate::proxy::{self, Client, ClientLimits, Due, Link, Site, Switched};
 use crate::upstream::Upgraded;
+
+/// How long a client is answered that has closed its side: many that do so have left, and the upstream works for nobody.
+const LISTENS: Duration = Duration::from_secs(1);
 
 /// How a connection is told to stop.
 #[derive(Debug, Default)]
@@ -122,8 +123,7 @@ async fn serve_http1(
     stop: Rc<Stop>,
     mut timer: Timer,
 ) -> End {
-    let io =
-        TokioIo::new(Observed { stream, read, boundary: Boundary::default(), client: Rc::clone(&client) });
+    let io = TokioIo::new(Observed::new(stream, read, Rc::clone(&client), Rc::clone(&site)));
     let for_requests = Rc::clone(&client);
     let for_inside = Rc::clone(&site);
     let service = service_fn(move |request| {
@@ -141,6 +141,7 @@ async fn serve_http1(
     }
     let mut connection = builder.serve_connection(io, service);
     let mut finishing = false;
+    let mut leaves_by = None;
     let end = std::future::poll_fn(|cx| {
         loop {
             if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
@@ -159,10 +160,23 @@ async fn serve_http1(
             if finishing && client.is_idle() {
                 return Poll::Ready(End::Closed);
             }
+            if leaves_by.is_none() && client.left() {
+                leaves_by = Some(Instant::now() + LISTENS);
+                // The answer is the last.
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
             stop.keep(cx);
-            match client.next_deadline() {
+            let deadline = client.next_deadline().into_iter().chain(leaves_by).min();
+            match deadline {
                 Some(deadline) if timer.poll(cx, deadline) => {
-                    if client.deadline_passed(Instant::now()) == Due::Close {
+                    let now = Instant::now();
+                    if leaves_by.is_some_and(|end| end <= now) {
+                        return Poll::Ready(End::Closed);
+                    }
+                    if client.next_deadline().is_some_and(|deadline| deadline <= now)
+                        && client.deadline_passed(now) == Due::Close
+                    {
                         return Poll::Ready(End::Late);
                     }
                 }
@@ -192,8 +206,7 @@ async fn serve_http1(
             tunnel.await
         }
         _ if end == End::Late && client.is_in_first_head() => {
-            let Observed { mut stream, .. } = connection.into_parts().io.into_inner();
-            tell_late(&mut stream);
+            connection.into_parts().io.into_inner().tell_late();
             end
         }
         _ => end,
@@ -223,15 +236,6 @@ pub(super) async fn join(
     }
 }
 
-/// Says why, where nothing was said yet: once, without waiting for a client that does not read.
-fn tell_late(stream: &mut ClientStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let mut cx = Context::from_waker(Waker::noop());
-    let _ = Pin::new(&mut *stream).poll_write(&mut cx, ANSWER);
-    let _ = Pin::new(&mut *stream).poll_flush(&mut cx);
-    let _ = Pin::new(stream).poll_shutdown(&mut cx);
-}
-
 impl Stop {
     pub(super) fn keep(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -248,66 +252,5 @@ fn ending(outcome: hyper::Result<()>) -> End {
             tracing::debug!(%error, "a client connection broke off");
             if error.is_parse() || error.is_parse_too_large() { End::RefusedHead } else { End::Closed }
         }
-    }
-}
-
-/// Tells the deadlines when bytes arrive.
-struct Observed {
-    stream: ClientStream,
-    /// Was read before its turn.
-    read: Bytes,
-    boundary: Boundary,
-    client: Rc<Client>,
-}
-
-impl AsyncRead for Observed {
-    #[inline]
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let outcome = if this.read.is_empty() {
-            Pin::new(&mut this.stream).poll_read(cx, buf)
-        } else {
-            detect::hand_over(&mut this.read, buf);
-            Poll::Ready(Ok(()))
-        };
-        if buf.filled().len() > before {
-            this.client.bytes_arrived();
-            let taken = this.boundary.judge(&buf.filled()[before..], &this.client)?;
-            if before + taken < buf.filled().len() {
-                this.give_back(buf, before + taken);
-            }
-        }
-        outcome
-    }
-}
-
-impl Observed {
-    /// What lies behind `end` belongs to the next message and waits for its turn.
-    #[cold]
-    fn give_back(&mut self, buf: &mut ReadBuf<'_>, end: usize) {
-        let early = &buf.filled()[end..];
-        self.read = if self.read.is_empty() {
-            Bytes::copy_from_slice(early)
-        } else {
-            [early, &self.read].concat().into()
-        };
-        buf.set_filled(end);
-    }
-}
-
-impl AsyncWrite for Observed {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

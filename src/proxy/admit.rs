@@ -8,6 +8,7 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderName, Method, Request, Version, header};
 
 use super::egress::Local;
+use super::headers::{is_alias_of, parse_length};
 use super::{Client, Refusal, Route, Site, stream};
 use crate::policy::browser;
 use crate::route::authority::Authority;
@@ -140,20 +141,24 @@ fn authority_of_target<'r, B>(client: &Client, request: &'r Request<B>) -> Resul
 
 /// A method that a client asks for by a field is judged as the method.
 pub(super) fn overrides_allowed(headers: &HeaderMap, allowed: &[Method]) -> Result<(), Refusal> {
-    for name in METHOD_OVERRIDES {
-        for value in headers.get_all(name) {
-            let wanted = value.as_bytes().trim_ascii();
-            if !allowed.iter().any(|method| method.as_str().as_bytes().eq_ignore_ascii_case(wanted)) {
-                return Err(Refusal::MethodNotAllowed(allowed.to_vec()));
-            }
+    let overrides = |name: &HeaderName| {
+        let text = name.as_str();
+        text.starts_with('x')
+            && METHOD_OVERRIDES.iter().any(|own| own == name || is_alias_of(text, own.as_str()))
+    };
+    for (_, value) in headers.iter().filter(|(name, _)| overrides(name)) {
+        let wanted = value.as_bytes().trim_ascii();
+        if !allowed.iter().any(|method| method.as_str().as_bytes().eq_ignore_ascii_case(wanted)) {
+            return Err(Refusal::MethodNotAllowed(allowed.to_vec()));
         }
     }
     Ok(())
 }
 
-/// `Max-Forwards`, where it is a number.
-pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u32> {
-    headers.get(header::MAX_FORWARDS)?.to_str().ok()?.trim().parse().ok()
+/// `Max-Forwards`, where it is a number: of several the smallest.
+pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
+    let hops = headers.get_all(header::MAX_FORWARDS).iter();
+    hops.map(|hops| parse_length(hops.as_bytes())).collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// Puts `prefix` before `rest` with exactly one slash where they meet.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use http::{HeaderValue, Request, StatusCode};
 use tokio::time::Instant;
 
+use super::answer::is_last_of_connection;
 use super::body::Flow;
 use super::challenge::{self, Verdict};
 use super::exchange::{Answer, exchange};
@@ -33,6 +34,9 @@ impl Again<'_> {
     /// token that was sent.
     #[cold]
     pub(super) async fn refused(&self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
+        if is_last_of_connection(answer.response.version(), answer.response.headers()) {
+            answer.lease.retire();
+        }
         if answer.asks_nonce {
             answer = self.with_nonce(answer).await?;
         }

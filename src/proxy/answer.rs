@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use tokio::time::Instant;
 
 use super::answer_body::Exchange;
@@ -56,10 +56,14 @@ pub(super) fn relay(
         began,
     };
     let idle = route.timeouts.response_idle;
+    if flow.as_ref().is_some_and(|flow| flow.is_held()) {
+        // RFC 9110, 10.1.1: the body is never asked for, and its sender may send it or not.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let body = if lease.is_idle() {
         client.binding.release(lease, at);
         ResponseBody::arrived(incoming, exchange)
-    } else if flow.is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
+    } else if flow.as_ref().is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
         lease.detach();
         ResponseBody::arriving(incoming, None, idle, exchange)
     } else if incoming.is_end_stream() {
@@ -70,6 +74,13 @@ pub(super) fn relay(
         ResponseBody::arriving(incoming, Some(lease), idle, exchange)
     };
     Response::from_parts(head, body)
+}
+
+/// Whether what follows this answer on its connection cannot be trusted, or is no place for a request of ours: RFC 9112,
+/// 6.3, and hyper writes in HTTP/1.0 to who answered so, where no body goes without a length.
+pub(super) fn is_last_of_connection(version: Version, headers: &HeaderMap) -> bool {
+    version < Version::HTTP_11
+        || (headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH))
 }
 
 /// The upstream switches protocols: so do we, if it was asked to and the protocol was offered. The exchange ends with
@@ -121,8 +132,9 @@ fn clean(
     let bodiless = head.status == StatusCode::NO_CONTENT;
     if framing.length.is_some_and(|length| framing.chunked || (bodiless && length > 0))
         || (bodiless && framing.chunked)
+        || head.version < Version::HTTP_11
     {
-        // RFC 9112, 6.3: what follows on this connection cannot be trusted.
+        // See `is_last_of_connection`.
         lease.retire();
     }
     // Over HTTP/1.1 only a chunked answer has trailers; over HTTP/2 any may.
@@ -161,7 +173,11 @@ pub(super) fn refuse(
     client: &Rc<Client>,
     began: Instant,
 ) -> Response<ResponseBody> {
-    let (head, body) = refusal.answer(id).into_parts();
+    let (mut head, body) = refusal.answer(id).into_parts();
+    if client.is_unasked() {
+        // RFC 9110, 10.1.1: its sender may send the body or not.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     client.record(|record| {
         let (slug, error) = refusal.words();
         record.refused(slug, error);

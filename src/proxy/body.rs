@@ -123,6 +123,11 @@ impl Flow {
         self.broken.get()
     }
 
+    /// Whether the body still waits for a 100.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.get()
+    }
+
     /// Whether the body still waits for a 100; then it is never asked for.
     pub(super) fn refuse_if_held(&self) -> bool {
         self.refused.set(self.held.get());

@@ -56,6 +56,10 @@ pub struct Client {
     task: RefCell<Option<Waker>>,
     /// The stream is to end now.
     cut: Cell<bool>,
+    /// The client says nothing more.
+    left: Cell<bool>,
+    /// It was not asked for a body: nobody knows whether that comes.
+    unasked: Cell<bool>,
     /// Upstream connections that it shares with nobody.
     pub(super) binding: Binding,
     /// The other side, once both have switched protocols.
@@ -135,6 +139,8 @@ impl Client {
             body_waker: RefCell::new(None),
             task: RefCell::new(None),
             cut: Cell::new(false),
+            left: Cell::new(false),
+            unasked: Cell::new(false),
             binding: Binding::default(),
             switched: RefCell::new(None),
             heads: Cell::new(0),
@@ -350,6 +356,43 @@ impl Client {
     /// The body is one side of a conversation: it comes when there is something to say.
     pub(super) fn unhurried(&self) {
         self.unhurried.set(true);
+    }
+
+    /// When the head that is being read began to arrive.
+    pub(super) fn head_begun(&self) -> Instant {
+        self.began.get()
+    }
+
+    /// How many requests were served or refused here.
+    #[inline]
+    pub fn heads(&self) -> u32 {
+        self.heads.get()
+    }
+
+    /// Whether a request is being served.
+    pub fn is_served(&self) -> bool {
+        self.phase.get() == Phase::Serving
+    }
+
+    /// The client has closed its side of the connection behind a whole request.
+    pub fn has_left(&self) {
+        self.left.set(true);
+    }
+
+    /// The client is not asked for its body.
+    pub(super) fn unasked(&self) {
+        self.unasked.set(true);
+    }
+
+    /// Whether the connection has to end with this answer.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.unasked.get()
+    }
+
+    /// Whether it has.
+    #[inline]
+    pub fn left(&self) -> bool {
+        self.left.get()
     }
 
     /// Whether the first head of the connection is not whole: nothing was sent to it yet.

@@ -41,6 +41,15 @@ pub enum Refusal {
     /// A line of the head ends with a line feed alone.
     #[error("a line of the request's head does not end with CR LF")]
     BareLineFeed,
+    /// What hyper does not take for the head of a request.
+    #[error("the head of the request is not well-formed HTTP/1.1")]
+    BadHead,
+    /// A head that does not fit.
+    #[error("the head of the request is longer, or has more fields, than is taken here")]
+    HeadTooLarge,
+    /// The head did not come in time.
+    #[error("the head of the request did not arrive in time")]
+    HeadTimeout,
     /// `Expect` with something that nobody here meets.
     #[error("the request expects something other than 100-continue")]
     ExpectationFailed,
@@ -193,6 +202,11 @@ impl Refusal {
             Self::BadScheme => tell(S::BAD_REQUEST, "bad-scheme", "http_request_error"),
             Self::BadFraming => tell(S::BAD_REQUEST, "bad-framing", "http_request_error"),
             Self::BareLineFeed => tell(S::BAD_REQUEST, "bare-line-feed", "http_request_error"),
+            Self::BadHead => tell(S::BAD_REQUEST, "bad-head", "http_request_error"),
+            Self::HeadTooLarge => {
+                tell(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "http_request_error")
+            }
+            Self::HeadTimeout => tell(S::REQUEST_TIMEOUT, "head-timeout", "http_request_error"),
             Self::ExpectationFailed => tell(S::EXPECTATION_FAILED, "expectation", "http_request_error"),
             Self::UnderscoreAlias => tell(S::BAD_REQUEST, "underscore-alias", "http_request_error"),
             Self::ConnectionTooLong => tell(S::BAD_REQUEST, "connection-too-long", "http_request_error"),
@@ -305,14 +319,15 @@ impl Refusal {
             Self::Overloaded | Self::TooManyAtOnce(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::MethodNotAllowed(allowed) => {
+            Self::MethodNotAllowed(allowed) if !allowed.is_empty() => {
                 let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
                 headers.insert(
                     header::ALLOW,
                     HeaderValue::try_from(allowed).unwrap_or(HeaderValue::from_static("")),
                 );
             }
-            Self::NoTunnel => {
+            // TRACE and CONNECT are never served.
+            Self::MethodNotAllowed(_) | Self::NoTunnel => {
                 headers.insert(
                     header::ALLOW,
                     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

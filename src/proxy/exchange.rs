@@ -134,7 +134,7 @@ fn repeated(
     spare: Option<&Spare<'_>>,
     flow: Option<&Rc<Flow>>,
 ) -> Result<Request<RequestBody>, ExchangeError> {
-    let SendError { error, unsent, untaken, unprocessed } = failed;
+    let SendError { error, unsent, untaken, unprocessed, answered } = failed;
     let again = match (unsent, spare) {
         (Some(unsent), _) if reused || unprocessed => Some(unsent),
         (_, Some(spare)) if unprocessed => {
@@ -142,7 +142,9 @@ fn repeated(
             body.or_else(|| flow?.again()).map(|body| spare.request(body))
         }
         // RFC 9112, 9.3.1: a kept connection may have been closed at any time.
-        (_, Some(spare)) if reused && bodiless && spare.is_idempotent() && !error.is_protocol() => {
+        (_, Some(spare))
+            if reused && bodiless && !answered && spare.is_idempotent() && !error.is_protocol() =>
+        {
             Some(spare.request(RequestBody::Empty))
         }
         _ => None,

@@ -30,7 +30,7 @@ const NEVER: &[&str] = &[
 pub fn request(mut fields: HeaderMap) {
     let nominated = nominated(&fields);
     let mut remove = Vec::new();
-    if headers::judge_request(&fields, true, false, super::Underscores::Reject, &mut remove).is_err() {
+    if headers::judge_request(&fields, (true, false), super::Underscores::Reject, &[], &mut remove).is_err() {
         return;
     }
     for name in &remove {

@@ -61,7 +61,7 @@ where
         }
         Err(refusal) => {
             note_request(&site, None, &client, &request, &id, began);
-            refuse_body(request);
+            refuse_body(&client, request);
             return refuse(&refusal, &id, &site.unrouted, &client, began);
         }
     };
@@ -70,7 +70,7 @@ where
     if let Some(gate) = route.gate.as_ref().filter(|_| !route.of_forward_proxy)
         && let Err(refusal) = authenticate(gate, &client, request.headers(), false).await
     {
-        refuse_body(request);
+        refuse_body(&client, request);
         return refuse(&refusal, &id, &route.counters, &client, began);
     }
     let told = match throttle::admit(route.limits.as_deref(), &client, request.headers()) {
@@ -81,14 +81,14 @@ where
             pass.told
         }
         Err(exceeded) => {
-            refuse_body(request);
+            refuse_body(&client, request);
             return refuse_exceeding(&exceeded, &id, &route.counters, &client, began);
         }
     };
     if let Some(limit) = route.max_body
         && request.body().size_hint().lower() > limit
     {
-        refuse_body(request);
+        refuse_body(&client, request);
         return refuse(&Refusal::BodyTooLarge, &id, &route.counters, &client, began);
     }
     let route = match &route.picks {
@@ -96,7 +96,7 @@ where
         Some(picks) => match pick::pick(route, picks, &client, request.headers()) {
             Ok(route) => route,
             Err(refusal) => {
-                refuse_body(request);
+                refuse_body(&client, request);
                 return refuse(&refusal, &id, &route.counters, &client, began);
             }
         },
@@ -164,7 +164,7 @@ where
     let user = match users.user(identity, route, &client, request.headers()).await {
         Ok(user) => user,
         Err(refusal) => {
-            refuse_body(request);
+            refuse_body(&client, request);
             return refuse(&refusal, &id, &route.counters, &client, began);
         }
     };
@@ -181,8 +181,10 @@ where
 }
 
 /// A body whose sender waits to be asked for it is not asked for; any other is taken, within limits.
-pub(super) fn refuse_body<B: Into<ClientBody>>(request: Request<B>) {
-    if !request.headers().contains_key(header::EXPECT) {
+pub(super) fn refuse_body<B: Into<ClientBody>>(client: &Client, request: Request<B>) {
+    if request.headers().contains_key(header::EXPECT) {
+        client.unasked();
+    } else {
         drain(request.into_body().into());
     }
 }
@@ -223,7 +225,7 @@ where
                 Ok(token) => token,
                 Err(refusal) => {
                     client.record(|record| record.used(Use::Unavailable));
-                    refuse_body(Request::from_parts(head, incoming));
+                    refuse_body(client, Request::from_parts(head, incoming));
                     return Err(refusal);
                 }
             },
@@ -302,9 +304,9 @@ pub(super) fn strip(
     remove.clear();
     let seen = headers::judge_request(
         &head.headers,
-        route.token.is_some(),
-        client.link.forwarded.peer_is_trusted(),
+        (route.token.is_some(), client.link.forwarded.peer_is_trusted()),
         client.link.limits.underscores,
+        &route.own_names,
         &mut remove,
     );
     let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));

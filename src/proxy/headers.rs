@@ -29,12 +29,12 @@ pub(super) struct Seen {
 }
 
 /// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own;
-/// `trusted`: the peer may speak for its clients.
+/// `trusted`: the peer may speak for its clients; `own`: names that the route sets or removes.
 pub(super) fn judge_request(
     headers: &HeaderMap,
-    injects: bool,
-    trusted: bool,
+    (injects, trusted): (bool, bool),
     underscores: Underscores,
+    own: &[HeaderName],
     remove: &mut Vec<HeaderName>,
 ) -> Result<Seen, Refusal> {
     let mut seen = Seen::default();
@@ -42,7 +42,7 @@ pub(super) fn judge_request(
         let text = name.as_str();
         // Most names of most requests begin with a letter that none of the below begins with.
         if !matches!(text.as_bytes().first(), Some(b'c'..=b'f' | b'h' | b'k' | b'p' | b't'..=b'x')) {
-            if text.contains('_') && is_refused_alias(text, underscores)? {
+            if text.contains('_') && is_refused_alias(text, underscores, own)? {
                 remove.push(name.clone());
             }
             continue;
@@ -95,7 +95,7 @@ pub(super) fn judge_request(
                 false
             }
             _ if !trusted && text.starts_with("x-forwarded-") => true,
-            _ if text.contains('_') => is_refused_alias(text, underscores)?,
+            _ if text.contains('_') => is_refused_alias(text, underscores, own)?,
             _ => false,
         };
         if gone {
@@ -239,16 +239,27 @@ fn is_protected(name: &str) -> bool {
 
 /// Whether a field with underscores is to be removed; an error where the request is to be refused.
 #[cold]
-fn is_refused_alias(name: &str, underscores: Underscores) -> Result<bool, Refusal> {
-    if !is_alias(name) {
+fn is_refused_alias(name: &str, underscores: Underscores, own: &[HeaderName]) -> Result<bool, Refusal> {
+    let of_proxy = is_alias(name);
+    if !of_proxy && !own.iter().any(|own| is_alias_of(name, own.as_str())) {
         return Ok(false);
     }
     match underscores {
         Underscores::Reject => Err(Refusal::UnderscoreAlias),
         Underscores::Drop => Ok(true),
         // What stands for a credential, or for the framing, never passes.
-        Underscores::Keep => Ok(!name.starts_with("x_") && !matches!(name, "via" | "forwarded")),
+        Underscores::Keep => Ok(of_proxy && !name.starts_with("x_") && !matches!(name, "via" | "forwarded")),
     }
+}
+
+/// Whether a server that takes `_` for `-` reads `name` as `own`, and another does not.
+pub(super) fn is_alias_of(name: &str, own: &str) -> bool {
+    name.len() == own.len()
+        && name != own
+        && name
+            .bytes()
+            .zip(own.bytes())
+            .all(|(theirs, ours)| theirs == ours || (theirs == b'_' && ours == b'-'))
 }
 
 /// Whether a name with underscores stands for a field that the proxy sets or trusts.
@@ -289,13 +300,21 @@ mod tests {
     fn underscores_are_judged_as_told() {
         let check = |name: &'static str, underscores: Underscores, expected: Option<bool>| {
             let mut remove = Vec::new();
-            let judged = judge_request(&headers(&[(name, "x")]), true, false, underscores, &mut remove);
+            let own = [HeaderName::from_static("x-route-own")];
+            let judged =
+                judge_request(&headers(&[(name, "x")]), (true, false), underscores, &own, &mut remove);
             assert_eq!(judged.ok().map(|_| !remove.is_empty()), expected, "{name} {underscores:?}");
         };
         for name in ["x_forwarded_for", "x-forwarded_for", "x_real_ip"] {
             check(name, Underscores::Reject, None);
             check(name, Underscores::Drop, Some(true));
         }
+        for name in ["x_route_own", "x-route_own"] {
+            check(name, Underscores::Reject, None);
+            check(name, Underscores::Drop, Some(true));
+            check(name, Underscores::Keep, Some(false));
+        }
+        check("x-route-own", Underscores::Reject, Some(false));
         check("x_forwarded_for", Underscores::Keep, Some(false));
         check("proxy_authorization", Underscores::Keep, Some(true));
         check("transfer_encoding", Underscores::Keep, Some(true));
@@ -308,7 +327,7 @@ mod tests {
     fn requests_lose_what_is_meant_for_one_hop() {
         let check = |fields: &[(&'static str, &'static str)], injects: bool, expected: &[&str]| {
             let mut remove = Vec::new();
-            judge_request(&headers(fields), injects, false, Underscores::Reject, &mut remove)
+            judge_request(&headers(fields), (injects, false), Underscores::Reject, &[], &mut remove)
                 .expect("accepted");
             let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
             names.sort_unstable();
@@ -362,7 +381,7 @@ mod tests {
             ("x-original-url", "/"),
         ]);
         let mut remove = Vec::new();
-        judge_request(&fields, true, true, Underscores::Reject, &mut remove).expect("accepted");
+        judge_request(&fields, (true, true), Underscores::Reject, &[], &mut remove).expect("accepted");
         let mut names: Vec<_> = remove.iter().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["connection", "x-original-url"]);
@@ -380,7 +399,7 @@ mod tests {
         ] {
             let fields = headers(&[(name, "x")]);
             assert_eq!(
-                judge_request(&fields, false, true, Underscores::Reject, &mut Vec::new()),
+                judge_request(&fields, (false, true), Underscores::Reject, &[], &mut Vec::new()),
                 Err(Refusal::UnderscoreAlias),
                 "{name}"
             );
@@ -392,7 +411,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         fields.append("connection", vec!["x-a"; 33].join(",").parse().expect("value"));
         assert_eq!(
-            judge_request(&fields, true, false, Underscores::Reject, &mut Vec::new()),
+            judge_request(&fields, (true, false), Underscores::Reject, &[], &mut Vec::new()),
             Err(Refusal::ConnectionTooLong)
         );
     }

@@ -9,6 +9,7 @@ mod answer;
 mod answer_body;
 mod asked;
 mod authenticate;
+mod bad_head;
 #[doc(hidden)]
 pub mod bench;
 mod body;
@@ -43,6 +44,7 @@ mod watch;
 
 pub use answer_body::ResponseBody;
 pub use authenticate::authenticate;
+pub use bad_head::{BadHead, refuse_head};
 pub use body::{BodyError, RequestBody};
 pub use client::{Client, Due, Malformed, Switched};
 pub use client_body::ClientBody;

@@ -110,6 +110,8 @@ pub struct Route {
     pub(super) absolute: Option<(UriScheme, UriAuthority)>,
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
+    /// Fields with dashes that are the route's matter: nobody sends them under a name with underscores.
+    pub(super) own_names: Vec<HeaderName>,
     pub(super) timeouts: Timeouts,
     pub(super) max_body: Option<u64>,
     pub(super) on_unauthorized: OnUnauthorized,
@@ -161,6 +163,7 @@ impl Route {
             absolute,
             request_headers: own_edits(&config.request_headers),
             response_headers: own_edits(&config.response_headers),
+            own_names: own_names(config),
             timeouts: config.timeouts,
             max_body: config.max_body,
             on_unauthorized: config.on_unauthorized,
@@ -199,6 +202,7 @@ impl Route {
             absolute: self.absolute.clone(),
             request_headers: self.request_headers.clone(),
             response_headers: self.response_headers.clone(),
+            own_names: self.own_names.clone(),
             timeouts: self.timeouts,
             on_unauthorized: OnUnauthorized { refresh: false, ..self.on_unauthorized },
             wait_for_token: self.wait_for_token,
@@ -230,6 +234,16 @@ impl Route {
         let picks = Picks { by, routes: routes.collect() };
         Self { picks: Some(picks), picked_by, ..self }
     }
+}
+
+fn own_names(config: &RouteConfig) -> Vec<HeaderName> {
+    let HeaderEdits { set, add, remove } = &config.request_headers;
+    let picked_by = config.picks.as_ref().and_then(|picks| match &picks.by {
+        PickBy::Header(name) => Some(name),
+        PickBy::Client => None,
+    });
+    let named = set.iter().chain(add).map(|(name, _)| name).chain(remove).chain(picked_by);
+    named.filter(|name| name.as_str().contains('-')).cloned().collect()
 }
 
 /// A copy whose values share no reference count with another worker's.

@@ -4,7 +4,10 @@
 //! wake-up of a second task. Whether the upstream closed an idle connection is seen when it is driven to send the next
 //! request, before a byte of that is written.
 
+use std::cell::Cell;
+use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -12,13 +15,17 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Admission, AnswerBody, DialError, SendError, Transport};
+use super::{Admission, AnswerBody, DialError, ExchangeError, SendError, Transport};
 
 /// The most that is read from a connection at a time, and so the longest head of an answer. A client that does not read
 /// holds a few of these: read, handed over, and waiting to be written.
 const READ_BUFFER: usize = 64 * 1024;
+
+/// What may come before the head of the final answer is whole: that head, and interim answers.
+const MAX_BEFORE_ANSWER: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Idle<B: Body + 'static> {
@@ -30,7 +37,9 @@ pub(super) struct Idle<B: Body + 'static> {
 pub(super) struct Connection<B: Body + 'static> {
     sender: SendRequest<B>,
     /// `None` once it has ended without taking the request that it was given.
-    driver: Option<http1::Connection<TokioIo<Transport>, B>>,
+    driver: Option<http1::Connection<TokioIo<Heard>, B>>,
+    /// Bytes that came since the last request was begun.
+    heard: Rc<Cell<usize>>,
     ended: bool,
     pub(super) reused: bool,
     /// Not to be used again.
@@ -48,11 +57,12 @@ where
         let mut builder = http1::Builder::new();
         // RFC 9112, 5.1: a proxy removes a space before the colon of an answer's field.
         builder.writev(false).max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
-        let (sender, driver) =
-            builder.handshake(TokioIo::new(transport)).await.map_err(|_| DialError::Unreachable)?;
+        let heard = Rc::new(Cell::new(0));
+        let io = TokioIo::new(Heard { transport, bytes: Rc::clone(&heard) });
+        let (sender, driver) = builder.handshake(io).await.map_err(|_| DialError::Unreachable)?;
         let driver = Some(driver);
         let mut connection =
-            Box::new(Self { sender, driver, ended: false, reused: false, retired: false, epoch: 0 });
+            Box::new(Self { sender, driver, heard, ended: false, reused: false, retired: false, epoch: 0 });
         // It is ready for a request once it was driven.
         connection.drive(&mut Context::from_waker(Waker::noop()));
         Ok(connection)
@@ -74,7 +84,8 @@ where
         request: Request<B>,
         interrupt: impl Fn() -> bool,
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
-        let Self { sender, driver, ended, .. } = self;
+        let Self { sender, driver, heard, ended, .. } = self;
+        heard.set(0);
         let mut answer = pin!(sender.try_send_request(request));
         let mut sent = false;
         std::future::poll_fn(|cx| {
@@ -83,8 +94,10 @@ where
             // driven without one first, and with one where it has to wait.
             if sent {
                 drive(driver, ended, quiet);
-                if let Poll::Ready(outcome) = answer.as_mut().poll(quiet) {
-                    return Poll::Ready(Some(settled(outcome)));
+                if heard.get() <= MAX_BEFORE_ANSWER
+                    && let Poll::Ready(outcome) = answer.as_mut().poll(quiet)
+                {
+                    return Poll::Ready(Some(settled(outcome, heard)));
                 }
             }
             drive(driver, ended, cx);
@@ -96,7 +109,8 @@ where
                 outcome = answer.as_mut().poll(quiet);
             }
             match outcome {
-                Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome))),
+                _ if heard.get() > MAX_BEFORE_ANSWER => Poll::Ready(Some(Err(endless()))),
+                Poll::Ready(outcome) => Poll::Ready(Some(settled(outcome, heard))),
                 Poll::Pending if interrupt() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
@@ -112,7 +126,7 @@ where
     /// The bytes below it, and what was read of them already.
     pub(super) fn into_transport(self) -> Option<(Transport, Bytes)> {
         let parts = self.driver?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner().transport, parts.read_buf))
     }
 
     /// Gives the connection a task of its own, to its end. It keeps the place of its request.
@@ -127,11 +141,8 @@ where
     }
 }
 
-fn drive<B>(
-    driver: &mut Option<http1::Connection<TokioIo<Transport>, B>>,
-    ended: &mut bool,
-    cx: &mut Context<'_>,
-) where
+fn drive<B>(driver: &mut Option<http1::Connection<TokioIo<Heard>, B>>, ended: &mut bool, cx: &mut Context<'_>)
+where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -146,12 +157,55 @@ fn drive<B>(
 #[allow(clippy::result_large_err, reason = "it is moved once, into a result of the same size")]
 fn settled<B>(
     outcome: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>,
+    heard: &Cell<usize>,
 ) -> Result<Response<AnswerBody>, SendError<B>> {
     match outcome {
         Ok(answer) => Ok(answer.map(AnswerBody::Http1)),
         Err(mut failure) => {
             let unsent = failure.take_message();
-            Err(SendError { error: failure.into_error().into(), unsent, untaken: None, unprocessed: false })
+            let (error, answered) = (failure.into_error().into(), heard.get() > 0);
+            Err(SendError { error, unsent, untaken: None, unprocessed: false, answered })
         }
+    }
+}
+
+/// The upstream goes on with interim answers.
+#[cold]
+fn endless<B>() -> SendError<B> {
+    let error = ExchangeError::Endless;
+    SendError { error, unsent: None, untaken: None, unprocessed: false, answered: true }
+}
+
+/// Counts what comes.
+#[derive(Debug)]
+struct Heard {
+    transport: Transport,
+    bytes: Rc<Cell<usize>>,
+}
+
+impl AsyncRead for Heard {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut this.transport).poll_read(cx, buf);
+        this.bytes.set(this.bytes.get().wrapping_add(buf.filled().len() - before));
+        outcome
+    }
+}
+
+impl AsyncWrite for Heard {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }

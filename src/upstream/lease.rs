@@ -60,6 +60,9 @@ pub enum ExchangeError {
     /// The body of the request.
     #[error("the body of the request broke off")]
     Body,
+    /// Interim answers (1xx) without an end.
+    #[error("the upstream sends interim answers and no final one")]
+    Endless,
 }
 
 impl ExchangeError {
@@ -70,6 +73,7 @@ impl ExchangeError {
             // Found by us, not told by the other side.
             Self::Http2(error) => !error.is_io() && !error.is_remote(),
             Self::NoWebSocket | Self::Body => false,
+            Self::Endless => true,
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct SendError<B> {
     pub untaken: Option<B>,
     /// The upstream said that it did nothing with the request (RFC 9113, 8.7).
     pub unprocessed: bool,
+    /// The upstream had begun to answer.
+    pub answered: bool,
 }
 
 impl<B> Lease<B>

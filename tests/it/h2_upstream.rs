@@ -401,7 +401,8 @@ fn a_client_that_goes_away_cancels_its_stream_alone() {
         let pending = sender.send_request(request(Method::GET, path, &[]), true).expect("sent").0;
         std::thread::sleep(Duration::from_millis(200));
         drop((wire, pending));
-        std::thread::sleep(Duration::from_millis(200));
+        // A client that has closed its side may still listen, for a second.
+        std::thread::sleep(Duration::from_millis(1500));
         other.write("GET /quick HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(&other.answer()), 200);
     }

@@ -261,6 +261,21 @@ fn expectations() -> Vec<Row> {
             .passes()
             .gets_not("100 continue")
             .sees_not("expect"),
+        post("twice", &format!("Expect: 100-continue\r\nExpect: 100-continue\r\n{body}"), "hello")
+            .answers(&[100, 200]),
+        post(
+            "with chunks",
+            "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+        )
+        .answers(&[100, 200])
+        .sees("5\r\nhello\r\n0\r\n\r\n"),
+        post("an empty expectation", &format!("Expect:\r\n{body}"), "hello").refused_with(417),
+        post("an expectation with a parameter", &format!("Expect: 100-continue;q=1\r\n{body}"), "hello")
+            .refused_with(417),
+        post("for a path that is refused", &format!("Expect: 100-continue\r\n{body}"), "")
+            .at("/%00")
+            .closes(&[400]),
         post("another expectation", &format!("Expect: 200-ok\r\n{body}"), "hello").refused_with(417),
         post("two expectations", &format!("Expect: 100-continue, x\r\n{body}"), "hello").refused_with(417),
     ]

@@ -316,6 +316,30 @@ fn sequences() -> Vec<Row> {
             .answers(&[200, 400]),
         row("a bare line feed behind chunks", format!("POST /1 HTTP/1.1\r\n{host}{CHUNKED}\r\n3\r\n\n#\n\r\n0\r\n\r\nGET /2 HTTP/1.1\n{host}\r\n"))
             .closes(&[200, 400]),
+        row(
+            "a body without a length behind an answer by HTTP/1.0",
+            format!("GET /1 HTTP/1.1\r\n{host}\r\nPOST /2 HTTP/1.1\r\n{host}{CHUNKED}\r\n5\r\nhello\r\n0\r\n\r\n"),
+        )
+        .with_answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+        .answers(&[200, 200])
+        .sees("POST /2 HTTP/1.1\r\n")
+        .sees("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        row("a request behind an answer by HTTP/1.0", format!("GET /1 HTTP/1.1\r\n{host}\r\nGET /2 HTTP/1.1\r\n{host}\r\n"))
+            .with_answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+            .answers(&[200, 200])
+            .sees("GET /2 HTTP/1.1\r\n"),
+        row("a body with OPTIONS *", format!("OPTIONS * HTTP/1.1\r\n{host}Content-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len())).answers(&[204]),
+        row("a body with TRACE", format!("TRACE /x HTTP/1.1\r\n{host}Content-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len())).answers(&[405]),
+        row("a body for another host", format!("POST /x HTTP/1.1\r\nHost: evil\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len())).answers(&[421]),
+        row("a body with HEAD", format!("HEAD /x HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello")).passes().sees("\r\n\r\nhello"),
+        row("a request behind a body", format!("POST /1 HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhelloGET /2 HTTP/1.1\r\n{host}\r\n"))
+            .answers(&[200, 200])
+            .sees("GET /2 "),
+        row("CR alone before a request", format!("\rGET /1 HTTP/1.1\r\n{host}\r\n")).closes(&[400]),
+        row("LF alone before a request", format!("\nGET /1 HTTP/1.1\r\n{host}\r\n")).closes(&[400]),
+        row("many empty lines before a request", format!("{}GET /1 HTTP/1.1\r\n{host}\r\n", "\r\n".repeat(1000))).passes(),
+        row("nothing but empty lines", "\r\n".repeat(20_000)).closes(&[431]),
+        row("a space before the first line", format!(" \r\nGET /1 HTTP/1.1\r\n{host}\r\n")).closes(&[400]),
         row("an empty line before a request", format!("\r\nGET /1 HTTP/1.1\r\n{host}\r\n")).passes(),
         row("empty lines between requests", format!("GET /1 HTTP/1.1\r\n{host}\r\n\r\n\r\nGET /2 HTTP/1.1\r\n{host}\r\n"))
             .answers(&[200, 200]),

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use bearward::route::RouteConfig;
+
 use crate::proxy_rig::{Rig, TOKEN, fields_of, route, status};
 
 /// Answers while a row has no answer of its own.
@@ -177,6 +179,7 @@ pub(crate) struct Row {
     answer: Option<(Vec<u8>, bool)>,
     cut: bool,
     breaks_off: bool,
+    once: bool,
     upstream_kept: Option<bool>,
 }
 
@@ -194,6 +197,7 @@ pub(crate) fn row(what: &str, sends: impl AsRef<[u8]>) -> Row {
         answer: None,
         cut: false,
         breaks_off: false,
+        once: false,
         upstream_kept: None,
     }
 }
@@ -216,6 +220,18 @@ pub(crate) fn answered(what: &str, answer: impl AsRef<[u8]>, close: bool) -> Row
 }
 
 impl Row {
+    /// The origin answers the first message with these bytes.
+    pub(crate) fn with_answer(mut self, answer: impl AsRef<[u8]>) -> Self {
+        self.answer = Some((answer.as_ref().to_vec(), false));
+        self
+    }
+
+    /// The origin sees one message and no more.
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
     /// It is forwarded and answered, and the connection goes on.
     pub(crate) fn passes(self) -> Self {
         self.answers(&[200])
@@ -284,6 +300,12 @@ impl Row {
         self
     }
 
+    /// Another path than `/x`.
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        self.sends = String::from_utf8(self.sends).expect("text").replacen("/x", path, 1).into_bytes();
+        self
+    }
+
     /// Another method than GET.
     pub(crate) fn by(mut self, method: &str) -> Self {
         self.sends = String::from_utf8(self.sends).expect("text").replacen("GET", method, 1).into_bytes();
@@ -307,8 +329,13 @@ impl Row {
 
 /// Runs rows against one proxy. Names every row that fails.
 pub(crate) fn run(rows: Vec<Row>) {
+    run_with(rows, |upstream| vec![route(upstream)]);
+}
+
+/// The same with other routes to the origin.
+pub(crate) fn run_with(rows: Vec<Row>, routes: impl FnOnce(&str) -> Vec<RouteConfig>) {
     let recorder = Recorder::start();
-    let rig = Rig::start(vec![route(&format!("http://{}", recorder.address))]);
+    let rig = Rig::start(routes(&format!("http://{}", recorder.address)));
     let mut failures = Vec::new();
     for row in rows {
         if let Err(problem) = try_row(&rig, &recorder, &row) {
@@ -367,6 +394,7 @@ fn try_row(rig: &Rig, recorder: &Recorder, row: &Row) -> Result<(), String> {
         ensure(!refused || own.is_empty(), "the origin saw what was refused")?;
         ensure(row.answer.is_some() || own.len() >= passed, "the origin did not see it")?;
     }
+    ensure(!row.once || own.len() == 1, "the origin sees it once")?;
     let seen = own.iter().map(|message| message.text()).collect::<String>();
     for part in &row.sees {
         ensure(seen.contains(part), &format!("the origin does not see {part:?}"))?;
@@ -526,6 +554,8 @@ fn there_are_rows_enough() {
         crate::raw_targets::rows().len(),
         crate::raw_fields::rows().len(),
         crate::raw_answers::rows().len(),
+        crate::raw_interim::rows().len(),
+        crate::raw_routes::rows().len(),
     ];
     let sum: usize = counts.iter().sum();
     crate::harness::count(&format!("{sum} rows of raw bytes through the data plane"));

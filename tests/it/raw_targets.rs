@@ -88,6 +88,8 @@ fn authorities() -> Vec<Row> {
         "localhost",
         "LOCALHOST",
         "localhost.",
+        "localhost.:80",
+        "localhost:080",
         "localhost:1",
         "localhost:65535",
         "127.0.0.1",
@@ -264,6 +266,16 @@ fn paths() -> Vec<Row> {
     rows.push(target(&long(8000)).passes());
     rows.push(target(&long(8200)).answers(&[414]));
     rows.push(target(&format!("/?{}", "a".repeat(9000))).answers(&[414]));
+    rows.push(target(&long(31_000)).answers(&[414]));
+    rows.push(target(&long(40_000)).closes(&[414]).gets("urn:bearward:problem:uri-too-long"));
+    rows.push(target(&long(100_000)).closes(&[414]));
+    for byte in ["<", ">", "\"", "\u{7f}", " "] {
+        rows.push(target(&format!("/x?a={byte}")).refused());
+    }
+    for byte in ["{", "}", "|", "^", "[", "]", "'", "`", "%", "%zz", "%00", "%0d%0a"] {
+        // What a query means is the server's matter.
+        rows.push(target(&format!("/x?a={byte}")).passes().sees(&format!("GET /x?a={byte} HTTP/1.1\r\n")));
+    }
     rows
 }
 
@@ -338,6 +350,33 @@ fn lines() -> Vec<Row> {
             .sees("max-forwards: 6\r\n"),
         request("hops do not count for GET", "GET /x HTTP/1.1\r\nMax-Forwards: 0\r\n").passes(),
         request("hops do not open TRACE", "TRACE /x HTTP/1.1\r\nMax-Forwards: 0\r\n").answers(&[405]),
+        request("OPTIONS of a root", "OPTIONS http://localhost/ HTTP/1.1\r\n").passes().sees("OPTIONS / "),
+        request("OPTIONS of a query", "OPTIONS http://localhost?x HTTP/1.1\r\n")
+            .passes()
+            .sees("OPTIONS /?x "),
+        request("OPTIONS of another server", "OPTIONS http://evil.example HTTP/1.1\r\n").answers(&[421]),
+        row("OPTIONS * of another server", "OPTIONS * HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            .answers(&[421]),
+        request("hops below nought", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: -1\r\n")
+            .passes()
+            .sees("max-forwards: -1\r\n"),
+        request("hops with a sign", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: +0\r\n")
+            .passes()
+            .sees("max-forwards: +0\r\n"),
+        request("hops in a list", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 0, 0\r\n").passes(),
+        request("hops twice", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 5\r\nMax-Forwards: 0\r\n")
+            .answers(&[204]),
+        request("hops twice, not the last", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 5\r\nMax-Forwards: 3\r\n")
+            .passes()
+            .sees("max-forwards: 2\r\n")
+            .sees_not("max-forwards: 5"),
+        request("hops with zeros", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 00\r\n").answers(&[204]),
+        request("more hops than anybody counts", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 99999999999\r\n")
+            .passes()
+            .sees("max-forwards: 99999999998\r\n"),
+        request("what is allowed instead of TRACE", "TRACE /x HTTP/1.1\r\n")
+            .answers(&[405])
+            .gets("allow: GET, "),
         row("HTTP/0.9", "GET /x\r\n").closes(&[400]),
         row("TLS here", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").closes(&[400]),
         row("binary", b"\x00\x01\x02\x03\xff\xfe\r\n\r\n").closes(&[400]),

@@ -149,7 +149,7 @@ where
     let Pass { told, held } = match egress.admit_local(client, request.headers(), &local) {
         Ok(pass) => pass,
         Err(exceeded) => {
-            refuse_body(request);
+            refuse_body(client, request);
             return refuse_exceeding(&exceeded, &id, &egress.counters(site, local.rule()), client, began);
         }
     };
@@ -186,7 +186,7 @@ where
         }
         Local::Stub(rule) => {
             let answer = stub::answer(request.method());
-            refuse_body(request);
+            refuse_body(client, request);
             client.hold(held);
             return ours(answer, client, egress.counters(site, Some(rule)), began);
         }
@@ -196,11 +196,11 @@ where
         }
         Local::Denied(rule) => {
             let name = rule.map(|rule| egress.rules[rule].name().clone());
-            refuse_body(request);
+            refuse_body(client, request);
             (rule, Refusal::EgressDenied(name))
         }
         Local::Refused(rule, refusal) => {
-            refuse_body(request);
+            refuse_body(client, request);
             (Some(rule), refusal)
         }
     };

@@ -145,6 +145,15 @@ impl Record {
         self.authority.extend_from_slice(capped(without_user(authority).as_bytes(), MAX_AUTHORITY));
     }
 
+    /// What came is no request.
+    pub fn unreadable(&mut self, id: &HeaderValue, began: Instant) {
+        self.began = Some(began);
+        self.method = Method::from_bytes(b"-").unwrap_or_default();
+        self.version = Version::HTTP_11;
+        self.path.push(b'-');
+        self.id.extend_from_slice(id.as_bytes());
+    }
+
     /// Which listener and route.
     pub fn labels(&mut self, labels: &Rc<Labels>) {
         self.labels = Some(Rc::clone(labels));

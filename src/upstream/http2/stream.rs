@@ -26,6 +26,9 @@ const OF_HTTP1: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// The most interim answers (1xx) before the final one.
+const MAX_INTERIM: u32 = 1000;
+
 /// An exchange.
 #[derive(Debug)]
 pub(in crate::upstream) struct Stream<B> {
@@ -107,11 +110,16 @@ where
             Ok(answer) => answer,
             Err(error) => return Some(Err(error)),
         };
+        let mut interim = 0;
         let outcome = std::future::poll_fn(|cx| {
             if self.poll_upload(cx) == Poll::Ready(Uploaded::Broken) {
                 return Poll::Ready(Some(Err(ExchangeError::Body)));
             }
             while let Poll::Ready(Some(Ok(information))) = answer.poll_informational(cx) {
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Poll::Ready(Some(Err(ExchangeError::Endless)));
+                }
                 informed(information);
                 // It may be what the body waited for.
                 let _ = self.poll_upload(cx);
@@ -137,12 +145,19 @@ where
                 unsent: Some(request),
                 untaken: None,
                 unprocessed: true,
+                answered: false,
             });
         }
         let switches = request.headers().contains_key(header::UPGRADE);
         if switches && !(place.takes_websockets() && websocket::is_offered(request.headers())) {
             let error = ExchangeError::NoWebSocket;
-            return Err(SendError { error, unsent: None, untaken: None, unprocessed: false });
+            return Err(SendError {
+                error,
+                unsent: None,
+                untaken: None,
+                unprocessed: false,
+                answered: false,
+            });
         }
         let (mut head, body) = request.into_parts();
         let host = head.headers.remove(header::HOST);
@@ -167,7 +182,14 @@ where
                 Ok(answer)
             }
             Err(error) => {
-                Err(SendError { error: error.into(), unsent: None, untaken: Some(body), unprocessed: true })
+                let untaken = Some(body);
+                Err(SendError {
+                    error: error.into(),
+                    unsent: None,
+                    untaken,
+                    unprocessed: true,
+                    answered: false,
+                })
             }
         }
     }
@@ -200,7 +222,7 @@ where
             place.retire();
         }
         let untaken = self.upload.take().and_then(Upload::into_untaken);
-        SendError { error, unsent: None, untaken, unprocessed }
+        SendError { error, unsent: None, untaken, unprocessed, answered: false }
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Uploaded> {
