@@ -1,7 +1,6 @@
 //! From the head of an upstream's answer, or in its place, to what the client gets.
 //!
-//! Owns: what of an answer passes, and switching protocols. An upstream's 1xx goes no further than a 101 that was asked
-//! for: hyper's server side can send no other (a 103 is dropped on the client side already).
+//! Owns: what of an answer passes, and switching protocols. Of an upstream's 1xx only a 101 that was asked for comes here.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -4,18 +4,20 @@
 //! nearest of them, so that a request arms no timer of its own. Over HTTP/1.1 one [`Client`] serves all exchanges of a
 //! connection in turn; over HTTP/2 each stream has its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
 use super::RequestBody;
 use super::bound::Binding;
 use super::egress::{Intercept, Tunnel};
+use super::interim::Interims;
 use super::link::Link;
 use super::throttle::Held;
 use super::watch::Watch;
@@ -58,6 +60,8 @@ pub struct Client {
     cut: Cell<bool>,
     /// The client says nothing more.
     left: Cell<bool>,
+    /// For a stream: interim answers on their way to it.
+    interims: OnceCell<Arc<Interims>>,
     /// It was not asked for a body: nobody knows whether that comes.
     unasked: Cell<bool>,
     /// Upstream connections that it shares with nobody.
@@ -140,6 +144,7 @@ impl Client {
             task: RefCell::new(None),
             cut: Cell::new(false),
             left: Cell::new(false),
+            interims: OnceCell::new(),
             unasked: Cell::new(false),
             binding: Binding::default(),
             switched: RefCell::new(None),
@@ -377,6 +382,23 @@ impl Client {
     /// The client has closed its side of the connection behind a whole request.
     pub fn has_left(&self) {
         self.left.set(true);
+    }
+
+    /// Whether interim answers can be sent to it.
+    #[inline]
+    pub(super) fn takes_interims(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Where interim answers go, if they can be sent.
+    pub(super) fn interims(&self) -> Option<Arc<Interims>> {
+        self.takes_interims().then(|| Arc::clone(self.interims.get_or_init(Arc::default)))
+    }
+
+    /// Interim answers that came since they were last taken.
+    #[inline]
+    pub fn take_interims(&self) -> Vec<Response<()>> {
+        self.interims.get().map(|interims| interims.take()).unwrap_or_default()
     }
 
     /// The client is not asked for its body.

@@ -74,6 +74,9 @@ pub(super) async fn exchange(
             if let Some(flow) = flow.filter(|_| head.status() == StatusCode::CONTINUE) {
                 flow.go().store(true, std::sync::atomic::Ordering::Relaxed);
             }
+            if let Some(interims) = client.interims() {
+                interims.add(head.status(), head.headers());
+            }
         };
         let outcome = lease.send(request, || client.upstream_is_late(), informed).await;
         client.await_upstream(None);

@@ -22,6 +22,7 @@ use super::bound;
 use super::exchange::exchange;
 use super::headers::{self, Seen};
 use super::inject;
+use super::interim;
 use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
@@ -264,15 +265,8 @@ where
         client.binding.begin();
     }
     let mut request = Request::from_parts(head, body);
-    if let Some(flow) = &flow
-        && seen.expect
-    {
-        let go = flow.go();
-        hyper::ext::on_informational(&mut request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE {
-                go.store(true, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
+    if seen.expect || client.takes_interims() {
+        interim::listen(&mut request, client, flow.as_deref(), seen.expect);
     }
     let mut answer =
         exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;

@@ -28,6 +28,7 @@ pub mod fuzzing;
 mod handle;
 mod headers;
 mod inject;
+mod interim;
 mod limits;
 mod link;
 mod note;

@@ -140,7 +140,7 @@ where
 
     /// What counts first when one is chosen; less is better.
     pub(super) fn rank(&self, now: u64) -> (bool, bool, usize, bool) {
-        (self.health.is_out(now), self.second.get(), self.pool.active(), self.pool.idle() == 0)
+        (self.health.is_out(now), self.second.get(), self.pool.load(), self.pool.idle() == 0)
     }
 }
 
@@ -194,7 +194,7 @@ where
     let state = |origin: &OriginWays<B>| {
         let endpoints = origin.endpoints.borrow();
         let usable = endpoints.iter().any(|endpoint| !endpoint.health.is_out(now));
-        (usable, endpoints.iter().map(|endpoint| endpoint.pool.active()).sum::<usize>(), endpoints.is_empty())
+        (usable, endpoints.iter().map(|endpoint| endpoint.pool.load()).sum::<usize>(), endpoints.is_empty())
     };
     // Where all are left out, none is.
     let any = origins.iter().any(|origin| state(origin).0);

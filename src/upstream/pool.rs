@@ -51,6 +51,8 @@ pub struct Pool<B: Body + 'static> {
     /// The connection that all requests wait for which can share one.
     dial: RefCell<Option<Dial>>,
     active: Cell<usize>,
+    /// Requests that wait for a connection that is being opened.
+    connecting: Cell<usize>,
     /// The most that were active since the last sweep.
     peak: Cell<usize>,
     /// The same between the sweep before and that one.
@@ -59,6 +61,22 @@ pub struct Pool<B: Body + 'static> {
 
 /// How a connection that is being opened turns out.
 type Dial = watch::Receiver<Option<Result<(), DialError>>>;
+
+/// One that waits for a connection, until it is dropped.
+struct Waits<'a>(&'a Cell<usize>);
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 /// A new connection.
 enum Opened<B: Body + 'static> {
@@ -89,6 +107,7 @@ where
             multiplexed: http2::Connections::default(),
             dial: RefCell::new(None),
             active: Cell::new(0),
+            connecting: Cell::new(0),
             peak: Cell::new(0),
             earlier_peak: Cell::new(0),
         })
@@ -112,6 +131,11 @@ where
     /// Requests under way now.
     pub fn active(&self) -> usize {
         self.active.get()
+    }
+
+    /// Requests under way, and those that wait for a connection: of a burst to many addresses each counts at once.
+    pub fn load(&self) -> usize {
+        self.active.get() + self.connecting.get()
     }
 
     /// Keeps no connection any more.
@@ -163,6 +187,7 @@ where
 
     /// A new connection, or room on one that others opened meanwhile.
     pub async fn connect(self: &Rc<Self>) -> Result<Lease<B>, DialError> {
+        let _waits = Waits::new(&self.connecting);
         if self.spoken.get() == Some(Spoken::Http1) {
             return match self.open().await? {
                 Opened::Http1(connection) => Ok(self.lease(Held::Http1(connection))),
@@ -309,5 +334,41 @@ impl<B: Body + 'static> Pool<B> {
     /// A lease has ended.
     pub(super) fn left(&self) {
         self.active.set(self.active.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::origin::Origin;
+    use crate::tls::TlsClientConfig;
+    use crate::upstream::{HttpVersion, UpstreamConfig, UpstreamOptions};
+
+    #[tokio::test]
+    async fn a_connection_that_is_being_opened_counts_until_nobody_waits_for_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        let config = UpstreamConfig {
+            origin: Origin::try_new(&["http://", &address.to_string()].concat()).expect("origin"),
+            http: HttpVersion::Auto,
+            tls: TlsClientConfig::default(),
+            outbound_proxy: None,
+            options: UpstreamOptions::default(),
+        };
+        let connector = Connector::try_new(&config, None, Duration::from_secs(5)).expect("a connector");
+        let pool: Rc<Pool<http_body_util::Full<Bytes>>> = Pool::new(connector);
+        {
+            let mut one = pin!(pool.connect());
+            let mut other = pin!(pool.connect());
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(one.as_mut().poll(cx).is_pending() && other.as_mut().poll(cx).is_pending());
+            assert_eq!((pool.active(), pool.load()), (0, 2));
+            let lease = one.await.expect("connected");
+            assert_eq!((pool.active(), pool.load()), (1, 2));
+            drop(lease);
+        }
+        assert_eq!((pool.active(), pool.load()), (0, 0));
     }
 }

@@ -156,17 +156,7 @@ fn the_authority_is_one_and_valid() {
     let origin = OriginServer::ok();
     let rig = Rig::to(&origin);
     let check = |fields: &[(&str, &str)], expected: Result<u16, u32>| {
-        let mut raw = Raw::to(rig.address, &[]);
-        raw.headers(1, END_STREAM, fields);
-        let outcome = loop {
-            let frame = raw.read().expect("an outcome");
-            match frame.kind {
-                HEADERS => break Ok(status_of(&frame.payload)),
-                RST_STREAM | GOAWAY if frame.code() != 0 => break Err(frame.code()),
-                _ => {}
-            }
-        };
-        assert_eq!(outcome, expected, "{fields:?}");
+        assert_eq!(outcome_of(&rig, fields), expected, "{fields:?}");
     };
     let (get, http) = ((":method", "GET"), (":scheme", "http"));
     let path = (":path", "/");
@@ -186,6 +176,102 @@ fn the_authority_is_one_and_valid() {
     check(&[get, http, path, ("host", "localhost"), ("host", "localhost")], Ok(400));
     check(&[get, http, (":authority", "other.example"), path], Ok(421));
     check(&[get, (":scheme", "ftp"), (":authority", "localhost"), path], Ok(400));
+}
+
+/// What a head leads to that nothing follows: the status of the answer, or the code of an error.
+fn outcome_of(rig: &Rig, fields: &[(&str, &str)]) -> Result<u16, u32> {
+    let mut raw = Raw::to(rig.address, &[]);
+    raw.headers(1, END_STREAM, fields);
+    loop {
+        let frame = raw.read().expect("an outcome");
+        match frame.kind {
+            HEADERS => return Ok(status_of(&frame.payload)),
+            RST_STREAM | GOAWAY if frame.code() != 0 => return Err(frame.code()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_head_in_another_form_than_http2_has_reaches_no_origin() {
+    let origin = OriginServer::ok();
+    let rig = Rig::to(&origin);
+    let (get, http, host, path) =
+        ((":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/"));
+    let plain = [get, http, host, path];
+    let with = |field: (&'static str, &'static str)| [plain.as_slice(), &[field]].concat();
+    let target = |path: &'static str| vec![get, http, host, (":path", path)];
+    let rows: Vec<Vec<(&str, &str)>> = vec![
+        with(("X-Upper", "1")),
+        with(("bad name", "1")),
+        with(("bad:name", "1")),
+        with(("", "1")),
+        with(("x\r\ny", "1")),
+        with(("x-a", "a\r\nb: c")),
+        with(("x-a", "a\0b")),
+        with(("x-a", "a\nb")),
+        with(("connection", "close")),
+        with(("connection", "x-a")),
+        with(("keep-alive", "1")),
+        with(("proxy-connection", "1")),
+        with(("transfer-encoding", "chunked")),
+        with(("upgrade", "websocket")),
+        with(("te", "gzip")),
+        with(("te", "trailers, deflate")),
+        with((":path", "/other")),
+        with((":method", "POST")),
+        with((":authority", "evil.example")),
+        with((":status", "200")),
+        with((":unknown", "1")),
+        with((":protocol", "websocket")),
+        with(("content-length", "5")),
+        with(("content-length", "-1")),
+        with(("content-length", "+0")),
+        with(("content-length", "x")),
+        vec![get, http, host, ("x-a", "1"), path],
+        vec![http, host, path],
+        vec![get, host, path],
+        vec![get, http, host],
+        vec![(":method", "GE T"), http, host, path],
+        vec![(":method", ""), http, host, path],
+        vec![(":method", "GET / HTTP/1.1\r\nx: y"), http, host, path],
+        target(""),
+        target("x"),
+        target("*"),
+        target("/a b"),
+        target("/a\r\nb"),
+        target("/\\a"),
+        target("/%00"),
+        target("/%2e%2e/a"),
+        target("http://evil.example/"),
+        vec![get, http, (":authority", "user@localhost"), path],
+        vec![get, http, (":authority", ""), path],
+        vec![get, http, (":authority", "localhost:0"), path],
+        vec![get, http, (":authority", "localhost, evil"), path],
+        vec![get, http, (":authority", "localhost/x"), path],
+        vec![get, (":scheme", ""), host, path],
+        vec![get, (":scheme", "javascript"), host, path],
+        vec![(":method", "CONNECT"), http, host, path],
+        vec![(":method", "TRACE"), http, host, path],
+        vec![(":method", "trace"), http, host, path],
+    ];
+    for fields in &rows {
+        let outcome = outcome_of(&rig, fields);
+        assert!(matches!(outcome, Ok(400 | 405) | Err(1)), "{fields:?}: {outcome:?}");
+    }
+    assert_eq!(origin.requests(), Vec::<String>::new());
+    for fields in
+        [with(("te", "trailers")), with(("x_a", "1")), with(("x-a", "")), target("/%2F"), target("//")]
+    {
+        assert_eq!(outcome_of(&rig, &fields), Ok(200), "{fields:?}");
+    }
+    // The codec cuts a fragment off before anybody sees it: it goes nowhere.
+    assert_eq!(outcome_of(&rig, &target("/a?b#c")), Ok(200));
+    assert!(origin.requests().last().is_some_and(|seen| seen.starts_with("GET /a?b HTTP/1.1\r\n")));
+    crate::harness::count(&format!(
+        "{} heads in other forms than HTTP/2's; none reached the origin",
+        rows.len()
+    ));
 }
 
 /// The status at the beginning of a header block, where it is an index of the static table or a literal.

@@ -84,3 +84,38 @@ fn underscores_are_judged_as_the_listener_says() {
         assert_eq!(seen.contains("x_forwarded_for"), passes, "{underscores:?}: {seen}");
     }
 }
+
+#[test]
+fn a_body_that_comes_too_slowly_is_given_up_and_one_that_comes_fast_enough_is_not() {
+    let origin = OriginServer::ok();
+    let client = ClientLimits { min_body_rate: 1000, ..ClientLimits::default() };
+    let rig = Rig::start_listener(vec![route(&origin.url())], Vec::new(), limits(client));
+    // Ten seconds are anybody's; from then on each byte is worth a millisecond.
+    let send = |piece: usize| {
+        let mut wire = rig.connect();
+        wire.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
+        let piece = "a".repeat(piece);
+        let began = tokio::time::Instant::now();
+        wire.0.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
+        let mut sent = 0;
+        while sent < 100_000 && began.elapsed() < Duration::from_secs(15) {
+            wire.write(&piece);
+            sent += piece.len();
+            let mut byte = [0];
+            if std::io::Read::read(&mut wire.0, &mut byte).is_ok_and(|length| length == 1) {
+                return (began.elapsed(), format!("H{}", wire.rest()));
+            }
+        }
+        wire.write(&"a".repeat(100_000 - sent));
+        (began.elapsed(), wire.answer())
+    };
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| send(100));
+        let fast = scope.spawn(|| send(5000));
+        let (took, answer) = slow.join().expect("joined");
+        assert_eq!(problem(&answer)["type"], "urn:bearward:problem:body-timeout");
+        assert!((Duration::from_secs(8)..Duration::from_secs(15)).contains(&took), "{took:?}");
+        assert_eq!(status(&fast.join().expect("joined").1), 200);
+    });
+    assert_eq!(rig.plane.snapshot().routes[0].traffic.code_classes, [0, 1, 0, 1, 0]);
+}

@@ -25,6 +25,7 @@ mod fault_matrix;
 mod faults;
 mod grpc;
 mod h2_floods;
+mod h2_interim;
 mod h2_messages;
 mod h2_origin;
 mod h2_pool;

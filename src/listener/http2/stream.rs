@@ -45,7 +45,12 @@ pub(super) async fn run(
                 respond.send_reset(Reason::CANCEL);
                 return Poll::Ready(None);
             }
-            if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+            let answer = handling.as_mut().poll(cx);
+            for interim in client.take_interims() {
+                // What comes of it is seen when the answer is sent.
+                let _ = respond.send_informational(interim);
+            }
+            if let Poll::Ready(answer) = answer {
                 return Poll::Ready(Some(answer));
             }
             // The client may lose its interest.

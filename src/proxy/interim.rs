@@ -1,0 +1,151 @@
+//! Interim answers (1xx) of an upstream on their way to a client over HTTP/2 (RFC 9110, 15.2).
+//!
+//! Owns: which of them pass, what of them passes, and how many. Over HTTP/1.1 none but a 100 passes, as hyper's own: its server
+//! side can send no other, and old clients take a 103 for the final answer.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+
+use super::body::Flow;
+use super::{Client, RequestBody, headers};
+
+/// The most that are passed on of one exchange.
+const MOST: usize = 16;
+
+/// Interim answers of one exchange. One thread adds them and takes them: hyper's callback must be able to leave it, and never
+/// does.
+#[derive(Debug, Default)]
+pub(super) struct Interims {
+    /// The client waits for a 100.
+    expects: AtomicBool,
+    some: AtomicBool,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    heads: Vec<Response<()>>,
+    told: usize,
+}
+
+impl Interims {
+    /// The upstream sent one.
+    pub(super) fn add(&self, status: StatusCode, fields: &HeaderMap) {
+        let passes = match status {
+            StatusCode::CONTINUE => self.expects.load(Relaxed),
+            // A switch is an answer.
+            StatusCode::SWITCHING_PROTOCOLS => false,
+            status => status.is_informational(),
+        };
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if !passes || queue.told >= MOST {
+            return;
+        }
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        if status != StatusCode::CONTINUE {
+            let Some(fields) = cleaned(fields) else { return };
+            *head.headers_mut() = fields;
+        }
+        queue.told += 1;
+        queue.heads.push(head);
+        self.some.store(true, Relaxed);
+    }
+
+    /// Those that came since they were last taken.
+    #[inline]
+    pub(super) fn take(&self) -> Vec<Response<()>> {
+        if !self.some.load(Relaxed) {
+            return Vec::new();
+        }
+        self.some.store(false, Relaxed);
+        std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).heads)
+    }
+}
+
+/// Without what is meant for one hop, and without what no interim answer has.
+fn cleaned(fields: &HeaderMap) -> Option<HeaderMap> {
+    let mut remove = vec![header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    headers::judge_answer(fields, &mut remove).ok()?;
+    let mut fields = fields.clone();
+    for name in remove {
+        fields.remove(name);
+    }
+    Some(fields)
+}
+
+/// Hears the interim answers of an upstream over HTTP/1.1. `expects`: the client waits for a 100.
+pub(super) fn listen(
+    request: &mut Request<RequestBody>,
+    client: &Client,
+    flow: Option<&Flow>,
+    expects: bool,
+) {
+    let go = flow.filter(|_| expects).map(Flow::go);
+    let interims = client.interims();
+    if let Some(interims) = &interims {
+        interims.expects.store(expects, Relaxed);
+    }
+    hyper::ext::on_informational(request, move |answer| {
+        if let Some(go) = go.as_ref().filter(|_| answer.status() == StatusCode::CONTINUE) {
+            go.store(true, Relaxed);
+        }
+        if let Some(interims) = &interims {
+            interims.add(answer.status(), answer.headers());
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_interim_answer_to_the_client_stays() {
+        let check = |expects: bool, status: u16, passes: bool| {
+            let interims = Interims::default();
+            interims.expects.store(expects, Relaxed);
+            interims.add(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new());
+            let told: Vec<_> = interims.take().iter().map(|head| head.status().as_u16()).collect();
+            assert_eq!(told, if passes { vec![status] } else { Vec::new() }, "{expects} {status}");
+            assert!(interims.take().is_empty());
+        };
+        check(true, 100, true);
+        check(false, 100, false);
+        check(true, 101, false);
+        check(false, 102, true);
+        check(false, 103, true);
+        check(false, 199, true);
+        check(false, 200, false);
+    }
+
+    #[test]
+    fn only_so_many_pass_and_nothing_of_one_hop() {
+        let interims = Interims::default();
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("link", "</a>; rel=preload"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("content-length", "0"),
+        ] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        for _ in 0..100 {
+            interims.add(StatusCode::EARLY_HINTS, &fields);
+        }
+        let told = interims.take();
+        assert_eq!(told.len(), MOST);
+        let names: Vec<_> = told[0].headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["link"]);
+        fields.insert("content-length", HeaderValue::from_static("x"));
+        let interims = Interims::default();
+        interims.add(StatusCode::EARLY_HINTS, &fields);
+        assert!(interims.take().is_empty());
+    }
+}
