@@ -7,7 +7,7 @@ mod work;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use http::HeaderValue;
 use http::request::Parts;
-use work::{Cell, HeadWork, LONG, Lookup, SHORT, Walk};
+use work::{Cell, HeadWork, LONG, Lookup, Proving, SHORT, Walk};
 
 fn rewriting(text: &str) -> (HeadWork, Parts) {
     let work = HeadWork::on(text);
@@ -31,6 +31,13 @@ fn route_lookup(lookup: Lookup) -> (Lookup, usize) {
 fn cell_read(mut cell: Cell) -> (Cell, HeaderValue) {
     let header = cell.run();
     (cell, header)
+}
+
+#[library_benchmark]
+#[bench::es256(Proving::new())]
+fn dpop_proof(proving: Proving) -> (Proving, HeaderValue) {
+    let proof = proving.run();
+    (proving, proof)
 }
 
 #[library_benchmark]
@@ -67,6 +74,6 @@ fn framing(mut walk: Walk) -> (Walk, usize) {
 
 library_benchmark_group!(
     name = parts,
-    benchmarks = [route_lookup, cell_read, admit, strip_and_edit, judge_answer, framing]
+    benchmarks = [route_lookup, cell_read, dpop_proof, admit, strip_and_edit, judge_answer, framing]
 );
 main!(library_benchmark_groups = parts);

@@ -4,7 +4,7 @@
 mod work;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use work::{Cell, HeadWork, LONG, Lookup, SHORT, Walk};
+use work::{Cell, HeadWork, LONG, Lookup, Proving, SHORT, Walk};
 
 fn parts(c: &mut Criterion) {
     for routes in [0, 10, 100] {
@@ -13,6 +13,8 @@ fn parts(c: &mut Criterion) {
     }
     let mut cell = Cell::new();
     c.bench_function("cell read", |b| b.iter(|| cell.run()));
+    let proving = Proving::new();
+    c.bench_function("DPoP proof, ES256", |b| b.iter(|| proving.run()));
     for (name, text) in [("curl", SHORT), ("browser", LONG)] {
         let heads = HeadWork::on(text);
         c.bench_function(&format!("admit, head of {name}"), |b| b.iter(|| heads.admit()));

@@ -8,6 +8,7 @@ use bearward::config;
 use bearward::credential::{Published, State, Token, TokenCell, TokenReader};
 use bearward::listener::bench::Framing;
 use bearward::names::Name;
+use bearward::oauth::dpop::{DpopKey, Proof, token_hash};
 use bearward::proxy::bench::Heads;
 use bearward::route::authority::Authority;
 use bearward::route::path;
@@ -95,6 +96,32 @@ impl Cell {
 
     pub fn run(&mut self) -> HeaderValue {
         self.0.authorize(black_box(NOW)).expect("a token").0
+    }
+}
+
+/// Proving that a request's sender holds the token's key (RFC 9449).
+pub struct Proving {
+    key: Arc<DpopKey>,
+    token_hash: String,
+}
+
+impl Proving {
+    pub fn new() -> Self {
+        let stored = DpopKey::generate().expect("a key");
+        let key = DpopKey::try_new(&stored).expect("a key");
+        Self { key, token_hash: token_hash(&"t".repeat(900).as_str().into()) }
+    }
+
+    pub fn run(&self) -> HeaderValue {
+        let target = ["https", "://", black_box("api.example.com"), "/api/orders"];
+        let proof = Proof {
+            method: "GET",
+            target: &target,
+            now: UnixTime::from_millis(1_800_000_000_000),
+            nonce: Some("eyJ7S_zG.eyJH0-Z.HX4w-7v"),
+            token_hash: Some(&self.token_hash),
+        };
+        self.key.prove(&proof).expect("a proof")
     }
 }
 

@@ -197,7 +197,7 @@ impl HttpSettings {
             } else if let Some(tls) = tls {
                 lost(false, "tls", format!("the TLS handshake failed{through}: {}", tls_words(tls)))
             } else if cause.contains("tunnel") || cause.contains("proxy") {
-                lost(false, "proxy", format!("no connection{through}: {cause}"))
+                lost(false, "proxy", format!("no connection{through}: {}", proxy_words(&cause)))
             } else {
                 lost(false, "connect", format!("no connection{through}: {cause}"))
             };
@@ -291,6 +291,18 @@ fn tls_words(error: &rustls::Error) -> String {
         _ => "",
     };
     format!("{error}{mend}")
+}
+
+/// What a proxy's answer to CONNECT means; the library keeps its status to itself.
+fn proxy_words(cause: &str) -> String {
+    let mend = if cause.contains("authorization required") {
+        "; it wants another user and password (407): write `outbound_proxy: http://USER:PASSWORD@HOST:PORT`"
+    } else if cause.contains("unsuccessful") {
+        "; it does not open a way to this server: look at its rules and its log"
+    } else {
+        ""
+    };
+    format!("{cause}{mend}")
 }
 
 /// Each error of the chain, also those that an `io::Error` wraps (its `source` skips them).

@@ -37,7 +37,11 @@ impl Again<'_> {
         if is_last_of_connection(answer.response.version(), answer.response.headers()) {
             answer.lease.retire();
         }
-        if answer.asks_nonce {
+        // Each origin of an upstream has a nonce of its own, and the next sending may go to another.
+        for _ in 0..self.route.upstream.origins() {
+            if !answer.asks_nonce {
+                break;
+            }
             answer = self.with_nonce(answer).await?;
         }
         // A token that lacks a nonce is not refused.
@@ -48,7 +52,7 @@ impl Again<'_> {
         self.once_more(answer, generation).await
     }
 
-    /// The upstream wants the nonce that it gave (RFC 9449 9): sends the request again, once, with the same token.
+    /// The upstream wants the nonce that it gave (RFC 9449 9): sends the request again with the same token.
     #[cold]
     async fn with_nonce(&self, mut answer: Answer) -> Result<Answer, Refusal> {
         let Self { identity, route, client, .. } = self;

@@ -114,6 +114,14 @@ where
         matches!(&self.ways, Ways::Many(many) if many.origins.len() > 1)
     }
 
+    /// How many origins there are.
+    pub fn origins(&self) -> usize {
+        match &self.ways {
+            Ways::Many(many) => many.origins.len().max(1),
+            _ => 1,
+        }
+    }
+
     /// The Host field and the authority of an endpoint's origin.
     pub fn names_of(&self, endpoint: &Endpoint<B>) -> Option<(&HeaderValue, &Authority)> {
         let Ways::Many(many) = &self.ways else { return None };

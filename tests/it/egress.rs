@@ -73,6 +73,25 @@ fn echo() -> SocketAddr {
     address
 }
 
+/// Credentials of users have no token of their own: they stand in no list beside those that do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_sends_the_token_of_its_own_credential_whatever_others_there_are() {
+    let run = Arc::new(Run::new("egress-credentials"));
+    let origin = OriginServer::ok();
+    let rules = json!([{"match": {"hosts": ["127.0.0.1"], "ports": [origin.address.port()]}, "action": "forward", "credential": "it"}]);
+    let mut config = config(&run, &rules, &[origin.url()]);
+    config["credentials"]["a-first-one-of-users"] = json!({
+        "grant": "password", "token_endpoint": "http://127.0.0.1:9/token",
+        "client": {"id": "legacy", "secret": {"value": "the-secret-of-legacy"}},
+    });
+    config["credentials"]["the-next-one"] =
+        json!({"grant": "static", "token": run.secret_file("other", "the-token-of-another-credential")});
+    let proxy = Bearward::start(&run, &config).await;
+    let answer = absolute(&proxy, &origin.url(), "");
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert_eq!(field_of(&origin.request(), "authorization").as_deref(), Some(&*format!("Bearer {TOKEN}")));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_rule_decides_and_what_none_takes_is_denied() {
     let run = Arc::new(Run::new("egress-rules"));

@@ -14,7 +14,7 @@ use bearward::shutdown::Shutdown;
 use bearward::store::{Store, StoreConfig, StoreKind};
 
 use crate::harness::count;
-use crate::matrix_rig::{AUTHS, GRANTS, Party};
+use crate::matrix_rig::{GRANTS, Party, auths_of};
 
 /// What a fault leads to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,15 +44,21 @@ struct Row {
     said: &'static str,
     /// Whether it is about a field of an OAuth answer, which a vendor's own answer does not have.
     of_oauth: bool,
+    /// Whether it is about tokens that are bound to a key; and what is done with the request after, in the same attempt.
+    of_dpop: Option<fn() -> Vec<Fault>>,
 }
 
 const fn row(fault: &'static str, what: fn() -> Vec<Fault>, leads_to: [Expected; 3]) -> Row {
-    Row { fault, what, leads_to, error: "", said: "", of_oauth: false }
+    Row { fault, what, leads_to, error: "", said: "", of_oauth: false, of_dpop: None }
 }
 
 impl Row {
     const fn told(self, error: &'static str, said: &'static str) -> Self {
         Self { error, said, ..self }
+    }
+
+    const fn of_dpop(self, then: fn() -> Vec<Fault>) -> Self {
+        Self { of_dpop: Some(then), ..self }
     }
 
     const fn of_oauth(self) -> Self {
@@ -72,6 +78,11 @@ const PAGE: &str = "<html><body>Bad gateway: canary-page</body></html>";
 
 fn short() -> Duration {
     Duration::from_millis(20)
+}
+
+/// The provider wants a proof with this nonce (RFC 9449 8).
+fn nonce() -> Fault {
+    Fault::status(400, &[JSON, ("dpop-nonce", "a-nonce")], r#"{"error":"use_dpop_nonce"}"#)
 }
 
 static ROWS: &[Row] = &[
@@ -135,6 +146,19 @@ static ROWS: &[Row] = &[
     row("no token", || vec![Fault::remove("access_token")], ALL_SOON)
         .told("unusable", "without an access_token")
         .of_oauth(),
+    row("a nonce is wanted", || vec![nonce()], ALL_TOKEN).of_dpop(|| vec![Fault::set("token_type", "DPoP")]),
+    row("another nonce is wanted each time", || vec![nonce()], ALL_WRONG)
+        .told("use_dpop_nonce", "answered 400 use_dpop_nonce")
+        .of_dpop(|| vec![nonce()]),
+    row("a nonce is wanted and none given", || vec![Fault::error(400, "use_dpop_nonce")], ALL_WRONG)
+        .told("use_dpop_nonce", "answered 400 use_dpop_nonce")
+        .of_dpop(|| vec![Fault::error(400, "use_dpop_nonce")]),
+    row("a proof is refused", || vec![Fault::error(400, "invalid_dpop_proof")], ALL_WRONG)
+        .told("invalid_dpop_proof", "answered 400 invalid_dpop_proof")
+        .of_dpop(Vec::new),
+    row("a token that is not bound", || vec![Fault::set("token_type", "Bearer")], ALL_WRONG)
+        .told("unusable", "not bound to our key")
+        .of_dpop(Vec::new),
     row("a form", || vec![Fault::FormEncoded], ALL_TOKEN).of_oauth(),
     row("mislabelled", || vec![Fault::ContentType("text/plain".into())], ALL_TOKEN),
     row("a byte order mark", || vec![Fault::ByteOrderMark], ALL_TOKEN),
@@ -146,21 +170,14 @@ static ROWS: &[Row] = &[
 async fn every_fault_with_every_grant_and_client_authentication_leads_where_the_table_says() {
     let mut parties = tokio::task::JoinSet::new();
     for grant in GRANTS {
-        let auths = match grant {
-            // A vendor's endpoint gets the secret where the template puts it, and nothing besides.
-            "custom" => &AUTHS[..1],
-            // A public client has nothing to obtain a token with (RFC 6749 4.4).
-            "client_credentials" => &AUTHS[..5],
-            _ => &AUTHS[..],
-        };
-        for auth in auths {
+        for auth in auths_of(grant) {
             parties.spawn(all_faults(grant, auth));
         }
     }
     let combinations = parties.len();
     let checked: usize = parties.join_all().await.into_iter().sum();
-    assert_eq!(combinations, 36);
-    assert!(checked > 1300, "{checked}");
+    assert_eq!(combinations, 52);
+    assert!(checked > 1900, "{checked}");
     count(&format!(
         "fault matrix: {} faults, {combinations} pairs of grant and authentication, {checked} checked",
         ROWS.len()
@@ -170,7 +187,8 @@ async fn every_fault_with_every_grant_and_client_authentication_leads_where_the_
 async fn all_faults(grant: &'static str, auth: &'static str) -> usize {
     let party = Party::new(grant, auth).await;
     let mut checked = 0;
-    for row in ROWS.iter().filter(|row| grant != "custom" || !row.of_oauth) {
+    let fits = |row: &&Row| (grant != "custom" || !row.of_oauth) && (auth == "dpop" || row.of_dpop.is_none());
+    for row in ROWS.iter().filter(fits) {
         one_fault(&party, grant, auth, row).await;
         checked += 1;
     }
@@ -187,6 +205,7 @@ async fn one_fault(party: &Party, grant: &str, auth: &str, row: &Row) {
     let kind = StoreKind::Memory { allow_volatile: true };
     let store = Store::open(&StoreConfig { kind, encryption: Vec::new() }).await.expect("the store opens");
     let (clock, shutdown) = (Clock::Manual(party.clock.clone()), Shutdown::new());
+    party.idp.faults().push_together(party.ordinary());
     let credential =
         Credential::start(config.clone(), store.clone(), clock.clone(), &shutdown).await.expect("it starts");
     let begun = tokio::time::Instant::now();
@@ -202,7 +221,10 @@ async fn one_fault(party: &Party, grant: &str, auth: &str, row: &Row) {
     let kept = store.load(&config.name).await.expect("readable").expect("a record").refresh_token;
 
     party.clock.suspend(Duration::from_secs(10));
-    party.idp.faults().push_together((row.what)());
+    let mut faults = party.ordinary();
+    faults.extend((row.what)());
+    party.idp.faults().push_together(faults);
+    party.idp.faults().push_together(row.of_dpop.map_or_else(Vec::new, |then| then()));
     // Who asks before the first attempt has quite ended is told of that one; no request was sent for it.
     let answer = loop {
         match credential.refresh().await.expect("it is answered") {
@@ -247,7 +269,9 @@ fn check(expected: Expected, row: &Row, answer: &ForcedRefresh, now: &Snapshot, 
     assert_eq!(error.error, row.error, "{place}: {message}");
     assert!(message.contains(row.said), "{place}: {message}");
     assert!(
-        message.starts_with("http://127.0.0.1:") || message.starts_with("token request to http://"),
+        ["http://127.0.0.1:", "https://localhost:", "token request to http"]
+            .iter()
+            .any(|begin| message.starts_with(begin)),
         "{message}"
     );
     assert!(!message.contains("canary") && !message.chars().any(char::is_control), "{place}: {message}");

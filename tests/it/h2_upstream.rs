@@ -564,7 +564,7 @@ fn a_server_that_does_not_speak_http2_is_told_apart() {
     assert!(!origin.requests().iter().any(|request| request.contains(TOKEN)));
 }
 
-fn server_config(authority: &Authority, alpn: &[&str]) -> rustls::ServerConfig {
+pub(crate) fn server_config(authority: &Authority, alpn: &[&str]) -> rustls::ServerConfig {
     use rustls::pki_types::pem::PemObject;
     let pair = authority.issue(&["localhost"]);
     let chain =

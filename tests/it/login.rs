@@ -43,6 +43,52 @@ async fn a_person_logs_in_on_another_device_and_the_tokens_rotate_over_a_restart
     .await;
 }
 
+/// With `dpop`, the code is redeemed with a proof, and what it brings is bound to the key that the store keeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_login_brings_is_bound_to_a_key_and_goes_on_being_proved_after_a_restart() {
+    let run = Arc::new(Run::new("login-dpop"));
+    let client = json!({"id": "legacy_client", "auth": "none"});
+    let options = json!({"interactive": true, "dpop": true, "access_token_ttl": 4, "clients": [client]});
+    let server = Server::oidc_provider(&run, &options).await;
+    let credential = json!({
+        "issuer": server.text("/issuer"),
+        "client": {"id": "legacy_client", "auth": "none"},
+        "grant": "refresh_token",
+        "scope": "openid offline_access",
+        "refresh": {"at": 0.25, "min_interval": "1s"},
+        "dpop": {"alg": "ES256"},
+    });
+    let config = run.config(server.text("/origin"), &credential);
+    let mut bearward = Bearward::start(&run, &config).await;
+    bearward.until_state("awaiting_login", Duration::from_secs(20)).await;
+    let output = tokio::task::block_in_place(|| {
+        let login = Login::begin(&run, &config, &["--no-browser"]);
+        let page = person(&login.address("http://"), None);
+        assert!(page.contains("You are logged in"), "{page}");
+        login.end()
+    });
+    assert!(output.contains("it: logged in"), "{output}");
+    for turn in 0..2 {
+        let begun = bearward.until_state("fresh", Duration::from_secs(10)).await;
+        let begun = begun["refreshes"]["ok"].as_u64().expect("a count");
+        let turned = eventually("three rotations", Duration::from_secs(30), async || {
+            // The provider's own endpoint takes a proof with each request.
+            assert_eq!(bearward.get("/me").await.status, 200, "{turn}");
+            let state = bearward.credential().await;
+            (state["refreshes"]["ok"].as_u64() >= Some(begun + 3)).then_some(state)
+        })
+        .await;
+        assert_eq!(turned["refreshes"]["failed"], 0, "{turned}");
+        assert!(bearward.stop().await.success());
+        bearward = Bearward::start(&run, &config).await;
+    }
+    let state = server.state().await;
+    let errors = state["errors"].as_array().expect("a list");
+    assert!(errors.iter().all(|one| one["error"] == "use_dpop_nonce"), "{state}");
+    assert!(bearward.stop().await.success());
+    server.note_secrets(&run).await;
+}
+
 async fn login_and_rotate(how: &str, log_in: impl FnOnce(&Run, &Value) -> Login) {
     let run = Arc::new(Run::new(&format!("login-{how}")));
     let (server, config) = provider(&run).await;

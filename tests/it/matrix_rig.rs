@@ -6,8 +6,8 @@ use std::time::Duration;
 use bearward::clock::{Clock, ManualClock, UnixTime};
 use bearward::credential::{CredentialConfig, RotationMode};
 use bearward::idp::{
-    Behaviour, Client, DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_USER, Idp, Rotation, Settings, User,
-    VerifyingKey,
+    BasicDecoding, Behaviour, Client, DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_USER, Fault, Idp, Rotation,
+    Settings, User, VerifyingKey,
 };
 use bearward::names::Name;
 use bearward::oauth::client_auth::AssertionClaims;
@@ -18,9 +18,12 @@ use bearward::oauth::{
     preset,
 };
 use bearward::secret::{Secret, SecretSource};
-use bearward::tls::TlsClientConfig;
+use bearward::tls::{TlsClientConfig, TlsIdentity, provider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::lifecycle::HOUR;
+use crate::tls_rig::Authority;
 
 /// When the tests begin.
 const BEGIN: i64 = 1_800_000_000;
@@ -28,15 +31,30 @@ const BEGIN: i64 = 1_800_000_000;
 /// The rows' grants. `single` and `reusable` are both `refresh_token`.
 pub(crate) const GRANTS: [&str; 7] =
     ["single", "reusable", "client_credentials", "jwt_bearer", "password", "token_exchange", "custom"];
-/// The columns' client authentications.
-pub(crate) const AUTHS: [&str; 6] = [
+/// The columns' client authentications; `dpop` is a secret with tokens that are bound to a key.
+pub(crate) const AUTHS: [&str; 8] = [
     "client_secret_basic",
     "client_secret_post",
     "client_secret_jwt",
     "private_key_jwt",
     "assertion file",
+    "dpop",
     "none",
+    "tls_client_auth",
 ];
+
+/// The authentications that go with a grant.
+pub(crate) fn auths_of(grant: &str) -> Vec<&'static str> {
+    let fits = |auth: &&str| match grant {
+        // A vendor's endpoint binds nothing to a key.
+        "custom" => !matches!(*auth, "dpop" | "tls_client_auth"),
+        // A public client has nothing to obtain a token with (RFC 6749 4.4); one with a certificate is public behind what
+        // looks at the certificate.
+        "client_credentials" => !matches!(*auth, "none" | "tls_client_auth"),
+        _ => true,
+    };
+    AUTHS.into_iter().filter(fits).collect()
+}
 
 /// A provider with a client that may authenticate in every way; a public one where it does not.
 pub(crate) struct Party {
@@ -46,6 +64,8 @@ pub(crate) struct Party {
     folder: tempfile::TempDir,
     grant: &'static str,
     auth: &'static str,
+    /// Where whoever has a certificate is let through to the provider.
+    gate: Option<u16>,
 }
 
 fn value(text: &str) -> SecretSource {
@@ -70,7 +90,9 @@ impl Party {
         let client = Client {
             keys: vec![verifying],
             foreign_tokens: vec![Secret::from("a token of elsewhere")],
-            public: auth == "none",
+            public: matches!(auth, "none" | "tls_client_auth") && grant != "custom",
+            // A template encodes nothing in `{basic}`.
+            basic: if grant == "custom" && auth == "none" { BasicDecoding::Raw } else { BasicDecoding::Form },
             ..Client::with_secret(DEFAULT_CLIENT, DEFAULT_SECRET)
         };
         let clock = ManualClock::starting_at(UnixTime::from_millis(BEGIN * 1000));
@@ -90,9 +112,81 @@ impl Party {
         };
         let idp = Idp::start(settings).await.expect("the provider starts");
         let folder = tempfile::tempdir().expect("tempdir");
-        let party = Self { idp, clock, key: key.serialize_pem(), folder, grant, auth };
+        let mut party = Self { idp, clock, key: key.serialize_pem(), folder, grant, auth, gate: None };
         party.write_assertion();
+        if auth == "tls_client_auth" {
+            party.gate = Some(party.open_gate().await);
+        }
         party
+    }
+
+    /// Ends TLS before the provider, for clients with a certificate of the right authority alone.
+    #[allow(clippy::disallowed_methods, reason = "a test server, ended with its runtime")]
+    async fn open_gate(&self) -> u16 {
+        let authority = Authority::new();
+        let (own, client) = (authority.issue(&["localhost"]), authority.issue(&["gateway.example"]));
+        for (name, text) in
+            [("ca.crt", authority.certificate.pem()), ("client.crt", client.cert), ("client.key", client.key)]
+        {
+            std::fs::write(self.folder.path().join(name), text).expect("write");
+        }
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.certificate.der().clone()).expect("a root");
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let chain = vec![CertificateDer::from_pem_slice(own.cert.as_bytes()).expect("certificate")];
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("key");
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(chain, key)
+            .expect("a server");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let plain = self.idp.token_endpoint().parse::<url::Url>().expect("a URL");
+        let plain = ("127.0.0.1", plain.port().expect("a port"));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut near = acceptor.accept(stream).await?;
+                    let mut far = tokio::net::TcpStream::connect(plain).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        port
+    }
+
+    fn endpoint(&self) -> url::Url {
+        let mut url: url::Url = self.idp.token_endpoint().parse().expect("a URL");
+        if let Some(port) = self.gate {
+            url = format!("https://localhost:{port}{}", url.path()).parse().expect("a URL");
+        }
+        url
+    }
+
+    fn tls(&self) -> TlsClientConfig {
+        let at = |name: &str| self.folder.path().join(name);
+        match self.gate {
+            None => TlsClientConfig::default(),
+            Some(_) => TlsClientConfig {
+                ca: Some(at("ca.crt")),
+                identity: Some(TlsIdentity {
+                    cert: at("client.crt"),
+                    key: SecretSource::File(at("client.key")),
+                }),
+                server_name: None,
+            },
+        }
+    }
+
+    /// What is done to a request whose token is to be as configured.
+    pub(crate) fn ordinary(&self) -> Vec<Fault> {
+        let bound = (self.auth == "dpop").then(|| Fault::set("token_type", "DPoP"));
+        bound.into_iter().collect()
     }
 
     /// A client assertion as another program would leave it.
@@ -116,7 +210,7 @@ impl Party {
             injection: Box::default(),
             name: Name::try_new("primavera").expect("a name"),
             oauth: OAuthConfig {
-                endpoint: EndpointSource::Url(self.idp.token_endpoint().parse().expect("a URL")),
+                endpoint: EndpointSource::Url(self.endpoint()),
                 preset: &preset::GENERIC,
                 client_id: DEFAULT_CLIENT.into(),
                 client_auth: self.client_auth(),
@@ -126,8 +220,8 @@ impl Party {
                 audience: None,
                 resource: Vec::new(),
                 parameters: Default::default(),
-                dpop: false,
-                tls: TlsClientConfig::default(),
+                dpop: self.auth == "dpop",
+                tls: self.tls(),
                 login: Box::default(),
                 outbound_proxy: None,
                 connect_timeout: Duration::from_secs(5),
@@ -152,7 +246,7 @@ impl Party {
     fn client_auth(&self) -> ClientAuth {
         let (secret, client_id_param) = (value(DEFAULT_SECRET), ClientIdParam::Plain);
         match self.auth {
-            "client_secret_basic" => ClientAuth::Basic { secret, encoding: BasicEncoding::Form },
+            "client_secret_basic" | "dpop" => ClientAuth::Basic { secret, encoding: BasicEncoding::Form },
             "client_secret_post" => ClientAuth::Post { secret },
             "client_secret_jwt" => ClientAuth::SecretJwt { secret, claims: claims(), client_id_param },
             "private_key_jwt" => {
@@ -164,6 +258,7 @@ impl Party {
                 ClientAuth::AssertionFile { path, client_id_param, secret: None }
             }
             "none" => ClientAuth::None,
+            "tls_client_auth" => ClientAuth::MutualTls { self_signed: false },
             other => panic!("{other}"),
         }
     }
@@ -176,7 +271,11 @@ impl Party {
             "client_credentials" => Grant::ClientCredentials,
             "jwt_bearer" => Grant::JwtBearer(UserAssertion::Minted {
                 subject: DEFAULT_USER.into(),
-                assertion: Assertion { key: self.signing_key(), claims: claims() },
+                // Behind the gate the provider goes by another name.
+                assertion: Assertion {
+                    key: self.signing_key(),
+                    claims: AssertionClaims { audience: vec![self.idp.token_endpoint()], ..claims() },
+                },
             }),
             "password" => Grant::Password { username: DEFAULT_USER.into(), password: value("the password") },
             "token_exchange" => Grant::TokenExchange(Box::new(TokenExchange {
@@ -192,22 +291,41 @@ impl Party {
         }
     }
 
+    /// Who asks stands in the body, or in a field of the template, or is added by `client.auth`: to the vendor's own
+    /// endpoint where there is a form.
     fn custom(&self) -> Custom {
-        let text = |text: &str| JsonTemplate::Text(Template::parse(text).expect(text));
-        Custom {
-            method: http::Method::POST,
-            url: Template::parse(&self.idp.vendor_endpoint()).expect("a URL"),
-            headers: Vec::new(),
-            body: CustomBody::Json(JsonTemplate::Object(vec![
+        let template = |text: &str| Template::parse(text).expect(text);
+        let text = |text: &str| JsonTemplate::Text(template(text));
+        let scope = ("scope".to_owned(), text("{scope}"));
+        let body = match self.auth {
+            "client_secret_basic" => vec![
                 ("user".to_owned(), text("{client_id}")),
                 ("pass".to_owned(), text("{client_secret}")),
-                ("scope".to_owned(), text("{scope}")),
-            ])),
+                scope,
+            ],
+            _ => vec![scope],
+        };
+        let headers = match self.auth {
+            "none" => vec![(http::header::AUTHORIZATION, template("Basic {basic}"))],
+            _ => Vec::new(),
+        };
+        let is_vendors = matches!(self.auth, "client_secret_basic" | "none");
+        let form = [("grant_type", "client_credentials"), ("scope", "{scope}")];
+        let form = form.map(|(name, value)| (name.to_owned(), template(value))).into();
+        Custom {
+            method: http::Method::POST,
+            url: template(&if is_vendors { self.idp.vendor_endpoint() } else { self.idp.token_endpoint() }),
+            headers,
+            body: if is_vendors {
+                CustomBody::Json(JsonTemplate::Object(body))
+            } else {
+                CustomBody::Form(form)
+            },
             response: CustomResponse {
                 headers: None,
-                access_token: "/data/accessToken".into(),
-                expires_in: "/data/expiresIn".into(),
-                refresh_token: Some("/data/refreshToken".into()),
+                access_token: if is_vendors { "/data/accessToken" } else { "/access_token" }.into(),
+                expires_in: if is_vendors { "/data/expiresIn" } else { "/expires_in" }.into(),
+                refresh_token: is_vendors.then(|| "/data/refreshToken".into()),
             },
             client_secret: Some(value(DEFAULT_SECRET)),
             username: None,
