@@ -1,18 +1,24 @@
-"""Tunnels beside a plain relay (HAProxy in TCP mode), interception beside mitmproxy. Loopback only, bounded, standard library only.
+"""Tunnels beside a plain relay (HAProxy in TCP mode), interception beside mitmproxy and Envoy. Loopback only, bounded, standard
+library only.
 
-The figure of a tunnel is MiB/s and CPU time a MiB of the relaying process; of an interception, CPU time a request. Repetitions are
-interleaved; medians and ranges are printed."""
+The figure of a tunnel is MiB/s and CPU time a MiB of the relaying process; of an interception, CPU time a request. Each repetition
+starts every program anew, in turn; medians and ranges are printed, and the median of the ratios within a repetition."""
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import socket
 import ssl
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+
+import peers
 
 CHUNK = 1 << 20
 BODY = b"x" * 128
@@ -55,16 +61,20 @@ def serve(listener, talk):
         threading.Thread(target=talk, args=(stream,), daemon=True).start()
 
 
-def source(stream):
-    """Sends as many bytes as it is asked for."""
-    with stream:
-        piece = bytes(CHUNK)
-        wanted = int.from_bytes(stream.recv(8, socket.MSG_WAITALL), "big")
-        while wanted > 0:
-            wanted -= stream.send(piece[: min(CHUNK, wanted)])
+def source(memory):
+    """Sends as many bytes as it is asked for, without copying them: what is measured is the relay."""
+    def talk(stream):
+        with stream:
+            while len(wanted := stream.recv(8, socket.MSG_WAITALL)) == 8:
+                left = int.from_bytes(wanted, "big")
+                while left > 0:
+                    left -= os.sendfile(stream.fileno(), memory, 0, min(CHUNK, left))
+
+    return talk
 
 
 def api(context):
+    """Answers what carries the token, and nothing else, with 128 bytes."""
     def talk(stream):
         try:
             with context.wrap_socket(stream, server_side=True) as secure:
@@ -76,7 +86,7 @@ def api(context):
                             return
                         buffer += piece
                     head, buffer = buffer.split(b"\r\n\r\n", 1)
-                    good = b"bearer measured-token" in head.lower()
+                    good = f"bearer {peers.TOKEN}".encode() in head.lower() and b"callers" not in head
                     status = b"200 OK" if good else b"401 Unauthorized"
                     secure.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
         except OSError:
@@ -91,21 +101,10 @@ def listen(talk):
     return listener.getsockname()[1]
 
 
-def certificates(folder):
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *ec, "-keyout", "root.key", "-out", "root.pem", "-subj", "/CN=root", "-days", "30")
-    openssl("req", *ec, "-keyout", "api.key", "-out", "api.csr", "-subj", "/CN=localhost")
-    with open(os.path.join(folder, "san"), "w") as file:
-        file.write("subjectAltName=DNS:localhost\n")
-    openssl("x509", "-req", "-in", "api.csr", "-CA", "root.pem", "-CAkey", "root.key", "-out", "api.pem", "-days", "30", "-extfile", "san")
-
-
 def start(command, port, core):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-    deadline = time.monotonic() + 30
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -118,62 +117,23 @@ def start(command, port, core):
     raise SystemExit(f"it did not start: {command}")
 
 
-def bearward(folder, port, source_port, api_port):
-    path = os.path.join(folder, "bearward.yaml")
-    with open(path, "w") as file:
-        file.write(f"""version: 1
-listeners:
-  - name: egress
-    kind: egress
-    bind: 127.0.0.1:{port}
-    intercept: {{ca_cert: {{file: {folder}/ca.crt}}, ca_key: {{file: {folder}/ca.key}}}}
-    egress_network: {{allow_private: ["127.0.0.0/8"]}}
-    rules:
-      - {{match: {{hosts: ["127.0.0.1"], ports: [{source_port}]}}, action: tunnel}}
-      - match: {{hosts: [localhost], ports: [{api_port}]}}
-        action: intercept
-        credential: api
-        tls: {{ca: {{file: {folder}/root.pem}}}}
-credentials: {{api: {{grant: static, token: {{file: {folder}/token}}, allowed_upstreams: ["https://localhost:{api_port}"]}}}}
-store: {{kind: memory}}
-admin: {{bind: 'unix:{folder}/admin.sock'}}
-log: {{level: error}}
-limits: {{workers: 1}}
-""")
-    return [os.environ["BEARWARD"], "run", "-c", path]
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
-def relay(folder, port, source_port, _):
-    path = os.path.join(folder, "haproxy.cfg")
-    with open(path, "w") as file:
-        file.write(f"""global
-  nbthread 1
-  maxconn 4000
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend relay
-  bind 127.0.0.1:{port}
-  default_backend source
-backend source
-  server source 127.0.0.1:{source_port}
-""")
-    return ["haproxy", "-db", "-f", path]
-
-
-def mitmproxy(folder, port, _, api_port):
-    script = os.path.join(folder, "inject.py")
-    with open(script, "w") as file:
-        file.write('def request(flow):\n    flow.request.headers["Authorization"] = "Bearer measured-token"\n')
-    return [os.environ["MITMDUMP"], "-q", "--listen-host", "127.0.0.1", "-p", str(port), "-s", script, "--set", f"confdir={folder}/mitm",
-            "--set", f"ssl_verify_upstream_trusted_ca={folder}/root.pem", "--set", "flow_detail=0"]
+def plain(port):
+    stream = socket.create_connection(("127.0.0.1", port), 20)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
 
 
 def connect(port, target):
-    stream = socket.create_connection(("127.0.0.1", port), 10)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream = plain(port)
     stream.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -181,133 +141,174 @@ def connect(port, target):
         if not piece:
             raise SystemExit(f"CONNECT was cut: {head}")
         head += piece
-    if b" 200 " not in head.split(b"\r\n")[0]:
+    if b" 200" not in head.split(b"\r\n")[0]:
         raise SystemExit(f"CONNECT was refused: {head}")
     return stream
 
 
 def transfer(stream, mebibytes):
-    """Takes that much; seconds."""
+    """Takes that much and throws it away in the kernel (MSG_TRUNC, tcp(7)); seconds."""
     begun = time.monotonic()
     stream.sendall((mebibytes << 20).to_bytes(8, "big"))
     left, buffer = mebibytes << 20, memoryview(bytearray(CHUNK))
     while left > 0:
-        length = stream.recv_into(buffer)
+        length = stream.recv_into(buffer, min(CHUNK, left), socket.MSG_TRUNC)
         if not length:
             raise SystemExit("the transfer was cut")
         left -= length
     return time.monotonic() - begun
 
 
-def requests(port, ca, target, connections, seconds):
-    """Answers that were 200, over kept connections, each with one request at a time."""
+def answer_of(stream):
+    answer = b""
+    while not answer.endswith(BODY):
+        piece = stream.recv(16384)
+        if not piece:
+            raise SystemExit(f"a connection was cut: {answer[:200]}")
+        answer += piece
+    if b" 200 " not in answer.split(b"\r\n")[0] + b" ":
+        raise SystemExit(f"not 200: {answer[:200]}")
+
+
+def requests(open_one, ca, target, connections, seconds):
+    """Yields when all connections are warm, then how many answers came over them, each with one request at a time."""
     context = ssl.create_default_context(cafile=ca)
     request = f"GET /x HTTP/1.1\r\nHost: {target}\r\nAuthorization: Bearer callers\r\n\r\n".encode()
-    streams = [context.wrap_socket(connect(port, target), server_hostname="localhost") for _ in range(connections)]
-
-    def once(stream):
-        stream.sendall(request)
-        answer = b""
-        while not answer.endswith(BODY):
-            piece = stream.recv(16384)
-            if not piece:
-                raise SystemExit("a connection was cut")
-            answer += piece
-        if b" 200 " not in answer.split(b"\r\n")[0]:
-            raise SystemExit(f"not 200: {answer[:200]}")
-
-    for stream in streams:
-        once(stream)
+    streams = [context.wrap_socket(open_one(), server_hostname="localhost") for _ in range(connections)]
+    for _ in range(20):
+        for stream in streams:
+            stream.sendall(request)
+            answer_of(stream)
     yield None
     done, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         for stream in streams:
             stream.sendall(request)
         for stream in streams:
-            answer = b""
-            while not answer.endswith(BODY):
-                answer += stream.recv(16384)
-            if b" 200 " not in answer.split(b"\r\n")[0]:
-                raise SystemExit(f"not 200: {answer[:200]}")
-            done += 1
+            answer_of(stream)
+        done += len(streams)
     yield done
     for stream in streams:
         stream.close()
+
+
+def measure_tunnel(name, scene, options, results):
+    folder, source_port, api_port, core = scene
+    port, target = free_port(), f"127.0.0.1:{source_port}"
+    process = start(getattr(peers, name)(folder, port, source_port, api_port), port, core)
+    open_one = (lambda: connect(port, target)) if name == "bearward" else (lambda: plain(port))
+    try:
+        transfer(open_one(), 64)
+        with open_one() as stream:
+            before = cpu(process.pid)
+            took = transfer(stream, options.mebibytes)
+            results["moved"].setdefault(name, []).append(options.mebibytes / took)
+            results["cost"].setdefault(name, []).append((cpu(process.pid) - before) / 1000 / options.mebibytes)
+        before = resident(process.pid)
+        tunnels = [open_one() for _ in range(options.idle)]
+        time.sleep(1)
+        results["held"].setdefault(name, []).append((resident(process.pid) - before) / options.idle / 1024)
+        spent = cpu(process.pid)
+        time.sleep(3)
+        results["rest"].setdefault(name, []).append((cpu(process.pid) - spent) / 3e9 * 100)
+        for tunnel in tunnels:
+            tunnel.close()
+    finally:
+        stop(process)
+
+
+def measure_interception(name, scene, options, results):
+    folder, source_port, api_port, core = scene
+    port, target = free_port(), f"localhost:{api_port}"
+    process = start(getattr(peers, name)(folder, port, source_port, api_port), port, core)
+    ca = {"bearward": "ca.crt", "mitmproxy": "mitm/mitmproxy-ca-cert.pem", "envoy": "frontroot.pem"}[name]
+    open_one = (lambda: plain(port)) if name == "envoy" else (lambda: connect(port, target))
+    try:
+        run = requests(open_one, f"{folder}/{ca}", target, 16, options.seconds)
+        next(run)
+        before = cpu(process.pid)
+        done = next(run)
+        results["asked"].setdefault(name, []).append((cpu(process.pid) - before) / 1000 / done)
+        next(run, None)
+    finally:
+        stop(process)
 
 
 def spread(values, digits=1):
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
+def ratio(results, kind, ours, theirs):
+    """The median of what each repetition gives: what else the machine does meets both of its halves."""
+    return statistics.median(a / b for a, b in zip(results[kind][ours], results[kind][theirs]))
+
+
+def table(results, options):
+    rate, cost = (ratio(results, kind, "bearward", "relay") for kind in ("moved", "cost"))
+    lines = ["| | ratio | bearward | beside |", "| --- | --- | --- | --- |",
+             f"| a tunnel's rate, MiB/s | **{rate:.2f}** of HAProxy's | {spread(results['moved']['bearward'], 0)} | "
+             f"HAProxy as a TCP relay: {spread(results['moved']['relay'], 0)} |",
+             f"| a tunnel, CPU µs a MiB | **{cost:.2f}** of HAProxy's | {spread(results['cost']['bearward'])} | "
+             f"HAProxy: {spread(results['cost']['relay'])} |",
+             f"| memory of an idle tunnel, KiB | | {spread(results['held']['bearward'])} | "
+             f"HAProxy: {spread(results['held']['relay'])} |",
+             f"| CPU time of {options.idle} idle tunnels, % of a core | | {spread(results['rest']['bearward'], 2)} | "
+             f"HAProxy: {spread(results['rest']['relay'], 2)} |"]
+    asked = results["asked"]
+    for peer, title, what in (("envoy", "Envoy", "no CONNECT, one name"), ("mitmproxy", "mitmproxy", "a forward proxy")):
+        if peer in asked:
+            lines.append(f"| interception, CPU µs a request | **{ratio(results, 'asked', 'bearward', peer):.2f}** of {title}'s | "
+                         f"{spread(asked['bearward'])} | {title} ({what}): {spread(asked[peer])} |")
+    return "\n".join(lines)
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
+
+
+def report(results, options, load):
+    command = " ".join(["benches/egress/run", *sys.argv[1:]])
+    return f"""{table(results, options)}
+
+Medians with ranges; a ratio is the median of those within one repetition. Written by `{command}` on {datetime.date.today()}:
+{machine()} (a shared guest, load {load[0]:.1f} to {load[1]:.1f}); {", ".join(peers.versions())}; {options.reps} interleaved
+repetitions, one worker or thread each, {options.mebibytes} MiB a transfer, 16 kept connections with answers of {len(BODY)} bytes.
+"""
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--reps", type=int, default=3)
-    options.add_argument("--mebibytes", type=int, default=1024)
-    options.add_argument("--seconds", type=float, default=4)
+    options.add_argument("--reps", type=int, default=5)
+    options.add_argument("--mebibytes", type=int, default=2048, help="of a transfer")
+    options.add_argument("--seconds", type=float, default=4, help="of requests")
     options.add_argument("--idle", type=int, default=500, help="tunnels that are opened and left alone")
-    options.add_argument("--out", help="where results go, as Markdown")
+    options.add_argument("--only", choices=("tunnel", "interception"), help="half of it; prints figures, writes no table")
+    options.add_argument("--out", metavar="FILE", help="where the table goes, as Markdown")
     options = options.parse_args()
-    os.sched_setaffinity(0, {1} if len(os.sched_getaffinity(0)) > 1 else {0})
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[-1]})
+    results = {kind: {} for kind in ("moved", "cost", "held", "rest", "asked")}
+    begun = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        certificates(folder)
-        with open(os.path.join(folder, "token"), "w") as file:
-            file.write("measured-token")
-        subprocess.run([os.environ["BEARWARD"], "ca", "init", "--permit", "localhost", "--cert", f"{folder}/ca.crt", "--key", f"{folder}/ca.key"],
-                       check=True, stdout=subprocess.DEVNULL)
+        peers.certificates(folder)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(f"{folder}/api.pem", f"{folder}/api.key")
-        source_port, api_port = listen(source), listen(api(context))
-        moved = {"bearward": [], "relay": []}
-        cost = {"bearward": [], "relay": []}
-        asked = {"bearward": [], "mitmproxy": []}
-        idle = []
-        for _ in range(options.reps):
-            for name, make in (("bearward", bearward), ("relay", relay)):
-                port = free_port()
-                process = start(make(folder, port, source_port, api_port), port, 0)
-                target = f"127.0.0.1:{source_port}"
-                warm = connect(port, target) if name == "bearward" else socket.create_connection(("127.0.0.1", port))
-                transfer(warm, 64)
-                stream = connect(port, target) if name == "bearward" else socket.create_connection(("127.0.0.1", port))
-                before = cpu(process.pid)
-                took = transfer(stream, options.mebibytes)
-                moved[name].append(options.mebibytes / took)
-                cost[name].append((cpu(process.pid) - before) / 1000 / options.mebibytes)
-                if name == "bearward" and not idle:
-                    before = resident(process.pid)
-                    tunnels = [connect(port, target) for _ in range(options.idle)]
-                    time.sleep(1)
-                    grown, spent = resident(process.pid) - before, cpu(process.pid)
-                    time.sleep(5)
-                    idle = [grown / options.idle, (cpu(process.pid) - spent) / 5e9 * 100]
-                    for tunnel in tunnels:
-                        tunnel.close()
-                process.terminate()
-                process.wait()
-            for name, make in (("bearward", bearward), ("mitmproxy", mitmproxy)):
-                port = free_port()
-                process = start(make(folder, port, source_port, api_port), port, 0)
-                ca = f"{folder}/ca.crt" if name == "bearward" else f"{folder}/mitm/mitmproxy-ca-cert.pem"
-                run = requests(port, ca, f"localhost:{api_port}", 16, options.seconds)
-                next(run)
-                before = cpu(process.pid)
-                done = next(run)
-                asked[name].append((cpu(process.pid) - before) / 1000 / done)
-                next(run, None)
-                process.terminate()
-                process.wait()
-        rate = [ours / theirs for ours, theirs in zip(moved["bearward"], moved["relay"])]
-        work = [ours / theirs for ours, theirs in zip(cost["bearward"], cost["relay"])]
-        times = [theirs / ours for ours, theirs in zip(asked["bearward"], asked["mitmproxy"])]
-        text = f"""| | bearward | beside | ratio |
-| --- | --- | --- | --- |
-| tunnel, MiB/s | {spread(moved['bearward'], 0)} | HAProxy as a TCP relay: {spread(moved['relay'], 0)} | {spread(rate, 2)} of its rate |
-| tunnel, CPU µs a MiB | {spread(cost['bearward'])} | {spread(cost['relay'])} | {spread(work, 2)} of its time |
-| an idle tunnel | {idle[0] / 1024:.1f} KiB; {options.idle} of them take {idle[1]:.2f} % of a core | | |
-| interception, CPU µs a request | {spread(asked['bearward'])} | mitmproxy: {spread(asked['mitmproxy'])} | {spread(times, 1)} times less |
-"""
+        memory = os.memfd_create("source")
+        os.truncate(memory, CHUNK)
+        scene = (folder, listen(source(memory)), listen(api(context)), cores[0])
+        for repetition in range(options.reps):
+            turn = 1 if repetition % 2 == 0 else -1
+            for name in () if options.only == "interception" else ("bearward", "relay")[::turn]:
+                measure_tunnel(name, scene, options, results)
+            for name in () if options.only == "tunnel" else ("bearward", "envoy", "mitmproxy")[::turn]:
+                measure_interception(name, scene, options, results)
+            print(f"repetition {repetition + 1} of {options.reps} is done", file=sys.stderr, flush=True)
+    print(json.dumps(results))
+    if options.only is None:
+        text = report(results, options, (begun, os.getloadavg()[0]))
         print(text)
-        print(json.dumps({"moved": moved, "cost": cost, "asked": asked, "idle": idle}))
         if options.out:
             with open(options.out, "w") as file:
                 file.write(text)

@@ -68,7 +68,7 @@ fn init(init: &Init) -> Result<(), (u8, String)> {
     let (cert, key) = (init.cert.display(), init.key.display());
     let scope = if hosts.is_empty() { "any name".to_owned() } else { hosts.join(", ") };
     anstream::println!(
-        "{cert}  the certificate: install it where the clients' trust store is (docs/egress.md says how)\n\
+        "{cert}  the certificate: install it where the clients' trust store is (docs/interception.md says how)\n\
          {key}  the private key, mode 0600: only bearward reads it\n\
          \n\
          Good for     {scope}\n\

@@ -66,12 +66,17 @@ pub fn check(named: Option<&Path>, live: bool) -> ExitCode {
 
 fn summary(config: &Config) -> String {
     let routes = config.listeners.iter().map(|listener| listener.routes.len()).sum();
-    format!(
-        "valid; {}, {}, {}",
-        counted(config.listeners.len(), "listener"),
-        counted(routes, "route"),
-        counted(config.credentials.len(), "credential"),
-    )
+    let rules: usize =
+        config.listeners.iter().filter_map(|listener| Some(listener.egress.as_ref()?.rules.len())).sum();
+    let mut all = vec![counted(config.listeners.len(), "listener")];
+    if routes > 0 || rules == 0 {
+        all.push(counted(routes, "route"));
+    }
+    if rules > 0 {
+        all.push(counted(rules, "egress rule"));
+    }
+    all.push(counted(config.credentials.len(), "credential"));
+    format!("valid; {}", all.join(", "))
 }
 
 /// What clients of a TLS listener will see.

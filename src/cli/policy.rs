@@ -191,7 +191,9 @@ async fn allowed(
         let _ = writeln!(text, "ALLOWED: answered here, with a placeholder");
         return (text, true);
     }
-    let Some(origin) = rule.origin(action, &question.target, question.scheme) else {
+    // CONNECT shows no scheme; what is intercepted goes on over TLS.
+    let scheme = if action == Action::Intercept { Scheme::Https } else { question.scheme };
+    let Some(origin) = rule.origin(action, &question.target, scheme) else {
         let _ = writeln!(text, "DENIED: the target is no origin");
         return (text, false);
     };

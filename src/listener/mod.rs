@@ -17,6 +17,7 @@ mod http2;
 mod intercept;
 mod observed;
 pub mod proxy_protocol;
+mod relay;
 mod serve;
 mod snapshot;
 mod socks;

@@ -3,22 +3,19 @@
 //! Owns: the idle limit of tunnels and their cutting. Looks at no byte.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::relay::Direction;
 use super::serve::{End, Stop, Wish};
 use super::timer::Timer;
 use crate::proxy::egress::TunnelCount;
-
-/// What is read at once, each way.
-const BUFFER: usize = 16 * 1024;
 
 /// How a tunnel is watched.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +59,15 @@ where
     let to_client = |bytes| watch.count.into_iter().for_each(|count| count.to_client(bytes));
     let mut client = Side { stream: client.0, read: client.1, moved: &moved, count: from_client };
     let mut upstream = Side { stream: upstream.0, read: upstream.1, moved: &moved, count: to_client };
-    let mut copy = pin!(copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER));
+    let (mut up, mut down) = (Direction::default(), Direction::default());
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(outcome) = copy.as_mut().poll(cx) {
-            if let Err(error) = outcome {
+        match (up.poll(cx, &mut client, &mut upstream), down.poll(cx, &mut upstream, &mut client)) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
                 tracing::debug!(%error, "a tunnel broke off");
+                return Poll::Ready(End::Closed);
             }
-            return Poll::Ready(End::Closed);
+            _ => {}
         }
         if stop.wish() == Wish::Cut {
             return Poll::Ready(End::Cut);

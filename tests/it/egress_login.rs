@@ -150,6 +150,12 @@ async fn git() {
     let good = ask(&right()).await;
     let (out, err) = printed(&good);
     assert!(good.status.success() && out.contains("refs/heads/main"), "{out} {err}");
+    // A tunnel for a program in Go: it verifies the upstream itself.
+    let file = scene.url("/repository.git/HEAD").replace("localhost:", "localhost.:");
+    let proxy = format!("http://{}{}", right(), scene.proxy.proxy());
+    let variables = [("HTTPS_PROXY", proxy.as_str()), ("https_proxy", &proxy), ("SSL_CERT_FILE", roots)];
+    let (out, err) = printed(&scene.client_with("rclone", &[RCLONE, &[&file]].concat(), &variables).await);
+    assert_eq!(out, "ref: refs/heads/main\n", "{err}");
     for login in ["", "batch:wrong@"] {
         let (out, err) = printed(&ask(login).await);
         assert!(out.is_empty() && err.contains("fatal"), "{out} {err}");
@@ -188,6 +194,36 @@ async fn python_requests_log_in_over_http_and_socks5() {
     }
     count(
         "Python requests with PySocks: logs in over HTTP and SOCKS5; a refusal is a ProxyError with 407, or of SOCKS5",
+    );
+}
+
+/// A program in Go that shows what a URL leads to, asked once.
+const RCLONE: &[&str] = &["copyurl", "--stdout", "--retries", "1", "--low-level-retries", "1"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn go_takes_proxy_login_and_trust_from_its_environment() {
+    let door = Door::new("login-go").await;
+    // Go never asks a proxy for `localhost`; with a dot at its end it is a name like any other.
+    let url = door.scene.url("/go").replace("localhost:", "localhost.:");
+    let ask = async |scheme: &str, login: &str| {
+        let proxy = door.proxy(scheme, login);
+        let variables = [("HTTPS_PROXY", proxy.as_str()), ("https_proxy", &proxy)];
+        let output = door.scene.client_with("rclone", &[RCLONE, &[&url]].concat(), &variables).await;
+        let (out, err) = printed(&output);
+        (output.status.success(), out, err)
+    };
+    for scheme in ["http", "socks5"] {
+        let (good, out, err) = ask(scheme, &right()).await;
+        assert!(good, "{scheme} {err}");
+        let seen: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((&seen["target"], &seen["method"]), (&json!("/go"), &json!("GET")), "{seen}");
+    }
+    for login in ["", "batch:wrong@"] {
+        let (good, _, err) = ask("http", login).await;
+        assert!(!good && err.contains("Proxy Authentication Required"), "{err}");
+    }
+    count(
+        "Go (rclone): tunnel and interception by HTTPS_PROXY and SSL_CERT_FILE, SOCKS5, login; a refusal is told",
     );
 }
 

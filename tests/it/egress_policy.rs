@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::egress::config;
+use crate::egress_intercept::make_ca;
 use crate::harness::run::Run;
 
 /// Exit code, output and errors of the binary with this configuration.
@@ -146,4 +147,25 @@ fn mistakes_in_rules_are_told_with_their_remedy() {
     check(json!({"action": "deny"}), &network, &["bits behind the prefix", "10.0.0.0/8"]);
     let routes = |config: &mut Value| config["listeners"][0]["routes"] = json!([]);
     check(json!({"action": "deny"}), &routes, &["`routes` is for listeners of `kind: reverse`"]);
+}
+
+#[test]
+fn what_is_intercepted_goes_on_over_tls_and_needs_a_ca_that_is_there() {
+    let run = Run::new("egress-policy-intercept");
+    let rules = json!([{"name": "in", "match": {"hosts": ["localhost"], "ports": [443]}, "action": "intercept", "credential": "it"}]);
+    let mut config = config(&run, &rules, &["https://localhost".to_owned()]);
+    let (cert, key) = (run.private().join("ca.crt"), run.private().join("ca.key"));
+    config["listeners"][0]["intercept"] = json!({"ca_cert": {"file": cert}, "ca_key": {"file": key}});
+    let (code, _, err) = ask(&run, &config, &["check"]);
+    assert_eq!(code, Some(2), "{err}");
+    let told =
+        format!("bearward ca init --cert {} --key {} --permit localhost", cert.display(), key.display());
+    assert!(err.contains(&told), "{err}");
+    make_ca(&run, &["localhost"]);
+    let (code, out, err) = ask(&run, &config, &["check"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("1 listener, 1 egress rule, 1 credential"), "{out}");
+    let (code, out, err) = ask(&run, &config, &["policy", "test", "CONNECT", "localhost:443"]);
+    assert_eq!(code, Some(0), "{out} {err}");
+    assert!(out.contains("the token of `it` goes to https://localhost\n"), "{out}");
 }

@@ -1,5 +1,6 @@
 //! `rules:` of an egress listener, and what goes with them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::route::{self, RouteUse};
@@ -7,8 +8,10 @@ use crate::clock::Clock;
 use crate::config::blocks::egress::{EgressNetwork, RuleBlock, RuleMatchBlock, ViaProxy, ViaProxyBlock};
 use crate::config::blocks::listener::{InterceptBlock, Listener};
 use crate::config::context::Cx;
+use crate::config::egress::HostGlob;
 use crate::config::read::At;
 use crate::config::secrets::FileRef;
+use crate::config::source::Span;
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 use crate::policy::egress::{Action, Rule, RuleMatch, Target};
@@ -91,6 +94,13 @@ fn refuse_interception(rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
 /// `intercept:`: the files are read, and held against the rules.
 fn intercept(at: &At<InterceptBlock>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) -> Option<MintConfig> {
     let (cert, key) = (at.value.ca_cert.as_ref()?, at.value.ca_key.as_ref()?);
+    if let SecretSource::File(path) = &key.value
+        && !path.exists()
+        && !cert.value.0.exists()
+    {
+        not_made(at.span, (&cert.value.0, path), rules, cx);
+        return None;
+    }
     if !super::secret::check(key, "the private key", cx) {
         return None;
     }
@@ -109,6 +119,27 @@ fn intercept(at: &At<InterceptBlock>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) 
     Some(config)
 }
 
+/// Who begins has neither file.
+fn not_made(span: Span, (cert, key): (&Path, &Path), rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
+    let (cert, key) = (cert.display(), key.display());
+    let permits: String = exact_hosts(rules).map(|host| [" --permit ", &bare(host)].concat()).collect();
+    let permits = if permits.is_empty() { " --permit HOST".to_owned() } else { permits };
+    cx.error(span, format!("there is no CA yet: neither {cert} nor {key} is there"))
+        .hint(format!("`bearward ca init --cert {cert} --key {key}{permits}` makes one"));
+}
+
+/// The hosts of rules that intercept, but for patterns.
+fn exact_hosts(rules: &[At<RuleBlock>]) -> impl Iterator<Item = &At<HostGlob>> {
+    let hosts = intercepting(rules).filter_map(|(rule, _)| rule.value.r#match.as_ref()?.value.hosts.as_ref());
+    hosts.flat_map(|hosts| &hosts.value).filter(|host| !host.value.0.is_wildcard())
+}
+
+/// Without the brackets of an IPv6 address.
+fn bare(host: &At<HostGlob>) -> String {
+    let name = host.value.0.to_string();
+    name.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
 fn check_authority(mint: &Mint, cert: &At<FileRef>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
     let path = cert.value.0.display();
     if mint.not_after() <= Clock::System.wall() {
@@ -125,12 +156,10 @@ fn check_authority(mint: &Mint, cert: &At<FileRef>, rules: &[At<RuleBlock>], cx:
         )
         .hint("`bearward ca init --permit HOST` makes one that cannot");
     }
-    let hosts = intercepting(rules).filter_map(|(rule, _)| rule.value.r#match.as_ref()?.value.hosts.as_ref());
-    for host in hosts.flat_map(|hosts| &hosts.value).filter(|host| !host.value.0.is_wildcard()) {
-        let name = host.value.0.to_string();
-        let plain = name.trim_start_matches('[').trim_end_matches(']');
-        if !mint.permits(plain) {
-            cx.error(host.span, format!("the CA in {path} may not sign for `{name}`")).hint(format!(
+    for host in exact_hosts(rules) {
+        let plain = bare(host);
+        if !mint.permits(&plain) {
+            cx.error(host.span, format!("the CA in {path} may not sign for `{}`", host.value.0)).hint(format!(
                 "make one that may: `bearward ca init --permit {plain}`, with `--permit` for each other host"
             ));
         }
