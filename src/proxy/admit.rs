@@ -162,7 +162,7 @@ pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Puts `prefix` before `rest` with exactly one slash where they meet.
-fn join(prefix: &str, rest: &str) -> String {
+pub(super) fn join(prefix: &str, rest: &str) -> String {
     match (prefix.ends_with('/'), rest.strip_prefix('/')) {
         (true, Some(rest)) => [prefix, rest].concat(),
         (false, None) if !rest.is_empty() => [prefix, "/", rest].concat(),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answer_body::Exchange;
 use super::asked::{self, Asked};
+use super::backward::Called;
 use super::body::Flow;
 use super::client::Switched;
 use super::exchange::Answer;
@@ -23,6 +24,8 @@ pub(super) struct Forwarded {
     pub(super) answer: Answer,
     pub(super) flow: Option<Rc<Flow>>,
     pub(super) asked: Option<Box<Asked>>,
+    /// How the client called the listener, where the answer is told in its terms.
+    pub(super) called: Option<Box<Called>>,
 }
 
 /// Passes an answer on.
@@ -34,7 +37,7 @@ pub(super) fn relay(
     id: &HeaderValue,
     began: Instant,
 ) -> Response<ResponseBody> {
-    let Forwarded { answer: Answer { response, mut lease, at, .. }, flow, asked } = forwarded;
+    let Forwarded { answer: Answer { response, mut lease, at, .. }, flow, asked, called } = forwarded;
     let (mut head, incoming) = response.into_parts();
     // From here on the two sides may be in conversation.
     client.unhurried();
@@ -45,6 +48,9 @@ pub(super) fn relay(
     if let Err(refusal) = clean(identity, route, &mut head, &mut lease, trailers) {
         route.counters.errors.increment();
         return refuse(&refusal, id, &route.counters, client, began);
+    }
+    if let (Some(backward), Some(called)) = (&route.backward, &called) {
+        backward.translate(called, &mut head.headers);
     }
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();

@@ -5,10 +5,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -17,6 +15,7 @@ use super::again::Again;
 use super::answer::{Forwarded, options, refuse, relay};
 use super::asked::Asked;
 use super::authenticate::authenticate;
+use super::backward::Backward;
 use super::body::drain;
 use super::bound;
 use super::exchange::exchange;
@@ -27,11 +26,11 @@ use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
+use super::target::target;
 use super::throttle;
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
 use crate::credential::{TokenReader, Unavailable};
-use crate::route::path::PathError;
 use crate::telemetry::access::Use;
 use crate::telemetry::counters::RouteCounters;
 
@@ -207,6 +206,7 @@ where
         stream::fold(&mut head.headers);
     }
     let (seen, asked) = strip(identity, route, client, &mut head, incoming.is_end_stream())?;
+    let called = route.backward.as_ref().map(|_| Backward::called(client, &head));
     let edits = Edits { identity, route, client, id, seen };
     // For a kept connection that breaks, for a stream that is refused, and for a token that is.
     let repeatable = route.token.is_some() || incoming.is_end_stream() || route.upstream.is_shared();
@@ -277,7 +277,7 @@ where
         }
         spare.put_away();
     }
-    Ok(Forwarded { answer, flow, asked })
+    Ok(Forwarded { answer, flow, asked, called })
 }
 
 /// Whether the body of a request may come piece by piece over a long time: messages of gRPC.
@@ -389,30 +389,6 @@ pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
     if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
-}
-
-/// The target as the upstream sees it; `None`: the one that came in.
-fn target(route: &Route, uri: &Uri, path: Option<String>) -> Result<Option<Uri>, Refusal> {
-    let path_and_query = match path {
-        None if uri.authority().is_none() && route.absolute.is_none() => return Ok(None),
-        // Without a path of its own it would be written as nothing.
-        None if uri.path() == "/" && uri.query().is_none() => Some(PathAndQuery::from_static("/")),
-        None => uri.path_and_query().cloned(),
-        Some(mut path) => {
-            if let Some(query) = uri.query() {
-                path.push('?');
-                path.push_str(query);
-            }
-            Some(PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| PathError::BadCharacter)?)
-        }
-    };
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = path_and_query;
-    if let Some((scheme, authority)) = &route.absolute {
-        parts.scheme = Some(scheme.clone());
-        parts.authority = Some(authority.clone());
-    }
-    Ok(Some(Uri::from_parts(parts).map_err(|_| PathError::BadCharacter)?))
 }
 
 /// No token now: waits where the route says so, else tells the client.

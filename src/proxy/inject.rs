@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
 use super::Refusal;
+use super::target::names_parameter;
 use crate::credential::{Extras, TokenReader};
 use crate::route::path::PathError;
 
@@ -129,12 +130,6 @@ fn with_query(extras: &Extras, uri: &Uri) -> Result<Uri, Refusal> {
     let target = PathAndQuery::try_from(target.as_str()).map_err(|_| PathError::BadCharacter)?;
     parts.path_and_query = Some(target);
     Uri::from_parts(parts).map_err(|_| PathError::BadCharacter.into())
-}
-
-fn names_parameter(pair: &str, name: &str) -> bool {
-    let written = pair.split('=').next().unwrap_or_default().replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&written).decode_utf8_lossy();
-    decoded.trim().eq_ignore_ascii_case(name)
 }
 
 fn separate(text: &mut Vec<u8>, by: &[u8]) {

@@ -9,6 +9,7 @@ mod answer;
 mod answer_body;
 mod asked;
 mod authenticate;
+mod backward;
 mod bad_head;
 #[doc(hidden)]
 pub mod bench;
@@ -38,6 +39,7 @@ mod request_id;
 mod site;
 mod spare;
 mod stream;
+mod target;
 mod throttle;
 mod unauthorized;
 mod users;

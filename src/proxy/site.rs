@@ -11,10 +11,12 @@ use http::uri::{Authority as UriAuthority, Scheme as UriScheme};
 use http::{HeaderName, HeaderValue};
 
 use super::RequestBody;
+use super::backward::Backward;
 use super::egress::Egress;
 use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::spare::Fields;
+use super::target::OwnQuery;
 use super::unauthorized::Refusals;
 use super::users::Translation;
 use crate::clock::Clock;
@@ -110,6 +112,10 @@ pub struct Route {
     pub(super) absolute: Option<(UriScheme, UriAuthority)>,
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
+    /// Parameters of its own.
+    pub(super) query: Option<Box<OwnQuery>>,
+    /// How answers are told in the client's terms, where they are.
+    pub(super) backward: Option<Box<Backward>>,
     /// Fields with dashes that are the route's matter: nobody sends them under a name with underscores.
     pub(super) own_names: Vec<HeaderName>,
     pub(super) timeouts: Timeouts,
@@ -163,6 +169,8 @@ impl Route {
             absolute,
             request_headers: own_edits(&config.request_headers),
             response_headers: own_edits(&config.response_headers),
+            query: OwnQuery::of(&config.rewrites.query),
+            backward: Backward::of(config),
             own_names: own_names(config),
             timeouts: config.timeouts,
             max_body: config.max_body,
@@ -202,6 +210,8 @@ impl Route {
             absolute: self.absolute.clone(),
             request_headers: self.request_headers.clone(),
             response_headers: self.response_headers.clone(),
+            query: self.query.clone(),
+            backward: self.backward.clone(),
             own_names: self.own_names.clone(),
             timeouts: self.timeouts,
             on_unauthorized: OnUnauthorized { refresh: false, ..self.on_unauthorized },

@@ -57,6 +57,8 @@ pub struct RouteConfig {
     pub max_body: Option<u64>,
     /// `rate_limit` and `concurrency`.
     pub throttle: ThrottleConfig,
+    /// `query` and `rewrite_response`.
+    pub rewrites: Rewrites,
     /// `network_guard`: which addresses of the upstream may be dialled; `None`: all.
     pub network_guard: Option<NetworkRules>,
 }
@@ -77,6 +79,26 @@ pub struct ThrottleConfig {
     pub rate: Option<rate::RateLimit>,
     /// `concurrency`: requests under way, in the whole process.
     pub concurrency: Option<usize>,
+}
+
+/// `query` and `rewrite_response` of a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrites {
+    /// `query`.
+    pub query: QueryEdits,
+    /// `rewrite_response.location`.
+    pub location: bool,
+    /// `rewrite_response.cookies`.
+    pub cookies: bool,
+}
+
+/// `query`: changes of the parameters of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryEdits {
+    /// `set`: in place of any of the same name.
+    pub set: Vec<(String, String)>,
+    /// `remove`.
+    pub remove: Vec<String>,
 }
 
 /// Which credential for whom.
@@ -131,6 +153,7 @@ impl RouteConfig {
             users: None,
             max_body: None,
             throttle: ThrottleConfig::default(),
+            rewrites: Rewrites::default(),
             network_guard: None,
         }
     }

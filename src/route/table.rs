@@ -227,6 +227,7 @@ mod tests {
             allow_plaintext: false,
             max_body: None,
             throttle: crate::route::ThrottleConfig::default(),
+            rewrites: crate::route::Rewrites::default(),
             network_guard: None,
         }
     }

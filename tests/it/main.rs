@@ -61,6 +61,7 @@ mod proxy_bound;
 mod proxy_messages;
 mod proxy_protocol;
 mod proxy_reverse;
+mod proxy_rewrites;
 mod proxy_rig;
 mod proxy_theft;
 mod proxy_trailers;

@@ -171,6 +171,7 @@ pub(crate) fn route(upstream: &str) -> RouteConfig {
         allow_plaintext: false,
         max_body: None,
         throttle: bearward::route::ThrottleConfig::default(),
+        rewrites: bearward::route::Rewrites::default(),
         network_guard: None,
     }
 }

@@ -136,8 +136,12 @@ block! {
         default("false") preserve_host: bool;
         /// Changes of the request's header fields.
         optional request_headers: HeaderEditsBlock;
+        /// Changes of the request's query.
+        optional query: QueryBlock;
         /// Changes of the response's header fields.
         optional response_headers: HeaderEditsBlock;
+        /// Tells the upstream's own addresses in the response as the client has to ask for them. Without it, they pass as they come.
+        optional rewrite_response: RewriteResponse;
         /// How long to wait for the upstream.
         optional timeouts: TimeoutsBlock;
         /// What an upstream's 401 to a request with the credential's token causes.
@@ -285,6 +289,28 @@ block! {
         optional add: Named<HeaderValue>;
         /// Fields to remove.
         optional remove: Vec<At<HeaderName>>;
+    }
+}
+
+block! {
+    /// Changes of the query. Names are compared as a server reads them: decoded, in either letter case.
+    struct QueryBlock = "query" {
+        /// Parameters to set, replacing those of the same name; they are escaped as needed.
+        optional set: Named<String>;
+        /// Parameters to remove.
+        optional remove: Vec<At<String>>;
+    }
+}
+
+block! {
+    /// What of a response is told in the client's terms: for an upstream that makes addresses out of its own name, or under
+    /// `rewrite_prefix`.
+    struct RewriteResponse = "rewrite_response" {
+        /// `Location`, `Content-Location` and `Refresh` that lead to the upstream lead to this listener, as the client called it, and
+        /// to the matched prefix.
+        default("true") location: bool;
+        /// `Set-Cookie` loses a `Domain` of the upstream's, gets the matched prefix as its `Path`, and over cleartext loses `Secure`.
+        default("true") cookies: bool;
     }
 }
 

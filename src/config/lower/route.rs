@@ -14,7 +14,7 @@ use crate::config::read::{At, Named, Parse};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
 use crate::policy::network::NetworkGuard;
-use crate::route::{HeaderEdits, NetworkRules, OnUnauthorized, Picks, RouteConfig};
+use crate::route::{HeaderEdits, NetworkRules, OnUnauthorized, Picks, QueryEdits, Rewrites, RouteConfig};
 use crate::tls::{TlsClientConfig, TlsIdentity};
 use crate::upstream::{HttpVersion, Timeouts, UpstreamConfig, UpstreamOptions};
 
@@ -102,7 +102,29 @@ pub(super) fn route(
         max_body: block.max_body.as_ref().map(|size| size.value.0),
         network_guard: guard,
         throttle: super::throttle::of_route(block.rate_limit.as_ref(), block.concurrency.as_ref())?,
+        rewrites: rewrites(block, cx)?,
     })
+}
+
+fn rewrites(block: &Route, cx: &mut Cx<'_>) -> Option<Rewrites> {
+    let mut query = QueryEdits::default();
+    if let Some(At { value: edits, .. }) = &block.query {
+        for (name, value) in edits.set.iter().flat_map(|set| &set.value.0) {
+            query.set.push((name.value.clone(), value.value.clone()));
+        }
+        for name in edits.remove.iter().flat_map(|remove| &remove.value) {
+            if query.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(&name.value)) {
+                cx.error(name.span, "this parameter is set as well")
+                    .hint("`set` replaces what a client sends");
+            }
+            query.remove.push(name.value.clone());
+        }
+    }
+    let (location, cookies) = match &block.rewrite_response {
+        None => (false, false),
+        Some(At { value, .. }) => (value.location.as_ref()?.value, value.cookies.as_ref()?.value),
+    };
+    Some(Rewrites { query, location, cookies })
 }
 
 /// `network_guard`, and that it lets the upstream be reached at all.

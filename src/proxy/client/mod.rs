@@ -1,8 +1,9 @@
-//! The client's side of an exchange: who it is, and how long everything may take.
+//! The client's side of an exchange: who it is, and where it stands.
 //!
-//! Owns: the deadlines of exchanges. They are plain cells; the connection's task holds the one timer that watches the
-//! nearest of them, so that a request arms no timer of its own. Over HTTP/1.1 one [`Client`] serves all exchanges of a
+//! Owns: what is known of the exchange at hand, and where it stands. Over HTTP/1.1 one [`Client`] serves all exchanges of a
 //! connection in turn; over HTTP/2 each stream has its own.
+
+mod deadlines;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
+pub use self::deadlines::Due;
 use super::RequestBody;
 use super::bound::Binding;
 use super::egress::{Intercept, Tunnel};
@@ -24,9 +26,6 @@ use super::watch::Watch;
 use crate::policy::clients::Caller;
 use crate::telemetry::access::{Noted, Record};
 use crate::upstream::Upgraded;
-
-/// How long an exchange has to notice that its deadline passed.
-const NOTICE: Duration = Duration::from_secs(1);
 
 /// What a connection is joined with once HTTP has ended on it.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub enum Switched {
 /// One exchange at a time.
 #[derive(Debug)]
 pub struct Client {
-    pub(super) link: Rc<Link>,
+    pub(in crate::proxy) link: Rc<Link>,
     /// For a stream: tells the connection of a nearer deadline.
     watch: Option<Rc<Watch>>,
     phase: Cell<Phase>,
@@ -65,7 +64,7 @@ pub struct Client {
     /// It was not asked for a body: nobody knows whether that comes.
     unasked: Cell<bool>,
     /// Upstream connections that it shares with nobody.
-    pub(super) binding: Binding,
+    pub(in crate::proxy) binding: Binding,
     /// The other side, once both have switched protocols.
     switched: RefCell<Option<Box<Switched>>>,
     /// Heads of requests that were served or refused here.
@@ -106,15 +105,6 @@ enum Phase {
     Head,
     /// A request is being served.
     Serving,
-}
-
-/// What to do when the nearest deadline has passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Close the connection.
-    Close,
-    /// Poll the connection again: the exchange looks at its deadlines.
-    Poll,
 }
 
 impl Client {
@@ -161,14 +151,6 @@ impl Client {
         }
     }
 
-    /// A deadline was set: the connection must not sleep beyond it.
-    #[inline]
-    fn note(&self, deadline: Option<Instant>) {
-        if let (Some(watch), Some(deadline)) = (&self.watch, deadline) {
-            watch.note(deadline);
-        }
-    }
-
     /// Who sent a request: the peer, or whom trusted proxies name. Asked of the fields as they came.
     pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
         self.link.forwarded.client_address(headers)
@@ -186,13 +168,13 @@ impl Client {
     }
 
     /// It is known who sends the current request.
-    pub(super) fn set_caller(&self, caller: Rc<Caller>) {
+    pub(in crate::proxy) fn set_caller(&self, caller: Rc<Caller>) {
         self.record(|record| record.client_name(&caller.name));
         self.caller.replace(Some(caller));
     }
 
     /// Whether the client, or a trusted proxy before it, may use the scheme `https`.
-    pub(super) fn may_say_https(&self) -> bool {
+    pub(in crate::proxy) fn may_say_https(&self) -> bool {
         self.link.secure || self.link.forwarded.peer_is_trusted()
     }
 
@@ -230,7 +212,7 @@ impl Client {
 
     /// The head of a request is whole; returns when it began to arrive.
     #[inline]
-    pub(super) fn request_begun(&self) -> Instant {
+    pub(in crate::proxy) fn request_begun(&self) -> Instant {
         if self.phase.get() == Phase::Idle {
             // It lay in the buffer behind the one before.
             self.began.set(Instant::now());
@@ -249,13 +231,13 @@ impl Client {
     }
 
     /// A line of this exchange is wanted.
-    pub(super) fn keep_record(&self, noted: Noted) {
+    pub(in crate::proxy) fn keep_record(&self, noted: Noted) {
         self.noted.replace(Some(noted));
     }
 
     /// Adds to what is noted of the exchange.
     #[inline]
-    pub(super) fn record(&self, note: impl FnOnce(&mut Record)) {
+    pub(in crate::proxy) fn record(&self, note: impl FnOnce(&mut Record)) {
         if let Some(noted) = &mut *self.noted.borrow_mut() {
             noted.note(note);
         }
@@ -263,7 +245,7 @@ impl Client {
 
     /// The exchange ended with this status: its line is written.
     #[inline]
-    pub(super) fn end_record(&self, status: u16, now: Instant) {
+    pub(in crate::proxy) fn end_record(&self, status: u16, now: Instant) {
         if let Some(mut noted) = self.noted.take() {
             let bytes = (self.received.get(), self.sent.get());
             noted.note(|record| record.answered(status, bytes, now));
@@ -272,13 +254,13 @@ impl Client {
 
     /// A piece of the answer was handed on.
     #[inline]
-    pub(super) fn piece_sent(&self, length: usize) {
+    pub(in crate::proxy) fn piece_sent(&self, length: usize) {
         self.sent.set(self.sent.get() + length as u64);
     }
 
     /// The answer has left.
     #[inline]
-    pub(super) fn answered(&self, now: Instant) {
+    pub(in crate::proxy) fn answered(&self, now: Instant) {
         self.phase.set(Phase::Idle);
         if self.held.borrow().iter().any(Option::is_some) {
             self.held.take();
@@ -288,83 +270,19 @@ impl Client {
         self.caller.take();
     }
 
-    /// The upstream has until `deadline`; `None`: it is not its turn.
-    #[inline]
-    pub(super) fn await_upstream(&self, deadline: Option<Instant>) {
-        self.deadline.set(deadline);
-        self.upstream_late.set(false);
-        self.note(deadline);
-    }
-
-    /// The upstream has `limit` from now on, unless its time runs already.
-    pub(super) fn await_upstream_unless_set(&self, limit: Duration) {
-        if self.deadline.get().is_none() {
-            let deadline = Some(Instant::now() + limit);
-            self.deadline.set(deadline);
-            self.note(deadline);
-        }
-    }
-
-    /// The client has to make room for an answer.
-    pub fn await_room(&self) {
-        self.await_upstream_unless_set(self.link.limits.idle_timeout);
-    }
-
-    /// The client has made room.
-    pub fn room_made(&self) {
-        self.await_upstream(Some(Instant::now() + self.link.limits.idle_timeout));
-    }
-
-    /// Whether the upstream let its deadline pass.
-    #[inline]
-    pub fn upstream_is_late(&self) -> bool {
-        self.upstream_late.get()
-    }
-
-    /// The client owes the next piece of its body.
-    pub(super) fn await_body(&self, limit: Duration, waker: &Waker) {
-        if self.body_deadline.get().is_none() {
-            let now = Instant::now();
-            let limit = match self.unhurried.get() {
-                true => limit,
-                false => limit.min(self.link.limits.patience(self.received.get(), self.waited.get())),
-            };
-            let deadline = Some(now + limit);
-            self.waits_since.set(Some(now));
-            self.body_deadline.set(deadline);
-            self.note(deadline);
-        }
-        self.body_waker.replace(Some(waker.clone()));
-    }
-
-    /// A piece of the body came.
-    #[inline]
-    pub(super) fn body_arrived(&self, length: usize) {
-        self.body_deadline.set(None);
-        if let Some(since) = self.waits_since.take() {
-            self.waited.set(self.waited.get() + since.elapsed());
-        }
-        self.received.set(self.received.get() + length as u64);
-    }
-
     /// Holds places until the exchange ends.
-    pub(super) fn hold(&self, held: Held) {
+    pub(in crate::proxy) fn hold(&self, held: Held) {
         self.held.replace(held);
     }
 
     /// Whether the client that sends the current request has limits of its own.
     #[inline]
-    pub(super) fn is_limited(&self) -> bool {
+    pub(in crate::proxy) fn is_limited(&self) -> bool {
         self.caller.borrow().as_ref().is_some_and(|caller| caller.allowance.is_some())
     }
 
-    /// The body is one side of a conversation: it comes when there is something to say.
-    pub(super) fn unhurried(&self) {
-        self.unhurried.set(true);
-    }
-
     /// When the head that is being read began to arrive.
-    pub(super) fn head_begun(&self) -> Instant {
+    pub(in crate::proxy) fn head_begun(&self) -> Instant {
         self.began.get()
     }
 
@@ -386,12 +304,12 @@ impl Client {
 
     /// Whether interim answers can be sent to it.
     #[inline]
-    pub(super) fn takes_interims(&self) -> bool {
+    pub(in crate::proxy) fn takes_interims(&self) -> bool {
         self.watch.is_some()
     }
 
     /// Where interim answers go, if they can be sent.
-    pub(super) fn interims(&self) -> Option<Arc<Interims>> {
+    pub(in crate::proxy) fn interims(&self) -> Option<Arc<Interims>> {
         self.takes_interims().then(|| Arc::clone(self.interims.get_or_init(Arc::default)))
     }
 
@@ -402,12 +320,12 @@ impl Client {
     }
 
     /// The client is not asked for its body.
-    pub(super) fn unasked(&self) {
+    pub(in crate::proxy) fn unasked(&self) {
         self.unasked.set(true);
     }
 
     /// Whether the connection has to end with this answer.
-    pub(super) fn is_unasked(&self) -> bool {
+    pub(in crate::proxy) fn is_unasked(&self) -> bool {
         self.unasked.get()
     }
 
@@ -422,64 +340,12 @@ impl Client {
         self.heads.get() == 0 && self.phase.get() == Phase::Head
     }
 
-    /// Whether the client let the deadline of its body pass.
-    #[inline]
-    pub(super) fn body_is_late(&self) -> bool {
-        self.body_late.get()
-    }
-
-    /// The nearest deadline.
-    #[inline]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        match (self.deadline.get(), self.body_deadline.get()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// [`Client::next_deadline`] has passed at `now`.
-    pub fn deadline_passed(&self, now: Instant) -> Due {
-        if self.phase.get() != Phase::Serving {
-            return Due::Close;
-        }
-        if self.deadline.get().is_some_and(|deadline| deadline <= now) {
-            if self.upstream_late.replace(true) {
-                // Nobody looked: the answer waits for a client that does not read.
-                return Due::Close;
-            }
-            self.deadline.set(Some(now + NOTICE));
-        }
-        if self.body_deadline.get().is_some_and(|deadline| deadline <= now) {
-            self.body_deadline.set(None);
-            self.body_late.set(true);
-            if let Some(waker) = self.body_waker.take() {
-                waker.wake();
-            }
-        }
-        Due::Poll
-    }
-
     /// Who polls the stream.
     pub fn keep(&self, waker: &Waker) {
         let mut kept = self.task.borrow_mut();
         if kept.is_none() {
             *kept = Some(waker.clone());
         }
-    }
-
-    /// Looks at the deadlines of a stream at `now`; its task acts on what is found. Returns the next deadline.
-    pub fn look(&self, now: Instant) -> Option<Instant> {
-        if self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            if self.deadline_passed(now) == Due::Close {
-                self.cut.set(true);
-                self.deadline.set(None);
-                self.body_deadline.set(None);
-            }
-            if let Some(task) = &*self.task.borrow() {
-                task.wake_by_ref();
-            }
-        }
-        self.next_deadline()
     }
 
     /// Whether the stream is to end now.
@@ -489,7 +355,7 @@ impl Client {
     }
 
     /// After this answer the connection belongs to `other`.
-    pub(super) fn switch_to(&self, other: Switched) {
+    pub(in crate::proxy) fn switch_to(&self, other: Switched) {
         self.switched.replace(Some(Box::new(other)));
     }
 
