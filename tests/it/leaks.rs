@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::harness::bearward::Bearward;
 use crate::harness::count;
 use crate::harness::run::Run;
+use crate::proxy_rig::OriginServer;
 
 const SOON: Duration = Duration::from_secs(20);
 const ADMIN_TOKEN: &str = "canary-admin-token-5b1f0c77";
@@ -259,6 +260,59 @@ fn form(text: &str) -> String {
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+/// Two upstreams with a credential each and one without: an upstream's captures hold its own token and no other, whatever
+/// clients and upstreams do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_80_a_canary_token_is_found_at_its_own_upstream_and_nowhere_else() {
+    let run = Arc::new(Run::new("canaries"));
+    let (canary, other) = ("canary-token-of-the-first-upstream", "canary-token-of-the-second-upstream");
+    run.secret(canary);
+    run.secret(other);
+    let elsewhere = OriginServer::ok();
+    let leads_away = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {}/taken\r\nContent-Length: 0\r\n\r\n",
+        elsewhere.url()
+    );
+    let refuses = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\r\nContent-Length: 0\r\n\r\n";
+    let (own, second) = (OriginServer::answering(&leads_away), OriginServer::answering(refuses));
+    let mut config =
+        run.config(&own.url(), &json!({"grant": "static", "token": run.secret_file("own", canary)}));
+    config["credentials"]["other"] = json!({"grant": "static", "token": run.secret_file("other", other)});
+    let route = |name: &str, origin: &OriginServer| json!({"name": name, "match": {"path_prefix": format!("/{name}/")}, "upstream": origin.url()});
+    let (mut own_route, mut second_route) = (route("own", &own), route("second", &second));
+    own_route["credential"] = json!("it");
+    second_route["credential"] = json!("other");
+    config["listeners"][0]["routes"] = json!([own_route, second_route, route("plain", &elsewhere)]);
+    let bearward = Bearward::start(&run, &config).await;
+    bearward.until_state("fresh", SOON).await;
+    for path in [
+        "/own/a",
+        "/own/../plain/b",
+        "/plain/%2e%2e/own/c",
+        "/plain/d",
+        "/second/e",
+        "/own/f?to=/plain/g",
+        "/none",
+    ] {
+        for _ in 0..3 {
+            bearward.get(path).await;
+        }
+    }
+    for path in ADMIN_PATHS {
+        bearward.admin(path).await;
+    }
+    let captures = |origin: &OriginServer| origin.requests().join("\n");
+    assert!(captures(&own).contains(canary) && captures(&second).contains(other), "each has its own");
+    assert!(!captures(&elsewhere).is_empty(), "the third was asked as well");
+    for (origin, secret) in [(&own, other), (&second, canary), (&elsewhere, canary), (&elsewhere, other)] {
+        assert!(!captures(origin).contains(secret), "{}", captures(origin));
+    }
+    assert!(bearward.stop().await.success());
+    let everything = run.everything();
+    assert!(everything.contains("bearward_token_generation"), "the search finds what is there");
+    assert!(!everything.contains(canary) && !everything.contains(other));
 }
 
 /// The kernel gives `/proc/PID` of a process whose memory may not be dumped to root.

@@ -7,6 +7,7 @@ use bearward::idp::{Behaviour, Fault, GraceAnswer, Rotation};
 use bearward::secret::SecretSource;
 
 use crate::lifecycle::{HOUR, World, a_while};
+use crate::lifecycle_store::Log;
 
 #[tokio::test]
 async fn case_01_an_answer_without_a_refresh_token_keeps_the_old_one() {
@@ -132,7 +133,8 @@ async fn case_17_an_unusable_answer_still_brings_its_refresh_token_to_disk() {
 }
 
 #[tokio::test]
-async fn case_19_a_narrowed_scope_is_recorded() {
+async fn case_19_a_narrowed_scope_is_recorded_and_warned_of_once() {
+    let (log, _here) = Log::begin();
     let world = World::new().await;
     world.seeded();
     world.idp.faults().push(Fault::set("scope", "offline_access"));
@@ -140,6 +142,13 @@ async fn case_19_a_narrowed_scope_is_recorded() {
     replica.generation(1).await;
     assert_eq!(world.record().await.scope.as_deref(), Some("offline_access"));
     replica.assert_serves(&world);
+    world.idp.faults().push(Fault::set("scope", "offline_access"));
+    world.clock.suspend(Duration::from_secs(3000));
+    replica.generation(2).await;
+    let log = log.text();
+    let warned =
+        log.lines().filter(|line| line.contains("the provider granted less than the configured scope"));
+    assert_eq!(warned.count(), 1, "{log}");
 }
 
 #[tokio::test]

@@ -310,12 +310,21 @@ async fn case_74_a_rotated_client_secret_loses_no_refresh_token() {
     let seed = world.seeded();
     let replica = world.start(world.config_with_secret_file(DEFAULT_SECRET)).await;
     replica.generation(1).await;
+    let rotate = |secret: &str| {
+        world.idp.change_clients(|clients| clients[0].secrets = vec![Secret::from(secret)]);
+        world.config_with_secret_file(secret)
+    };
+    // Under way: its file is all that changes.
+    rotate("another secret");
+    world.clock.suspend(HOUR * 8 / 10);
+    replica.generation(2).await;
     replica.stop().await;
-    world.idp.change_clients(|clients| clients[0].secrets = vec![Secret::from("another secret")]);
-    let again = world.start(world.config_with_secret_file("another secret")).await;
+    // Between a stop and a start.
+    let again = world.start(rotate("a third secret")).await;
     assert!(again.bearer(&world).is_some(), "the access token is kept");
     world.clock.suspend(HOUR * 8 / 10);
-    again.generation(2).await;
+    again.generation(3).await;
+    assert_eq!(again.snapshot().refreshes_failed, 0);
     assert_eq!(world.posts_of(&seed), 1, "the seed is not redeemed again");
     world.assert_nothing_spent_twice();
 }

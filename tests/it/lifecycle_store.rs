@@ -331,7 +331,21 @@ fn record_file(world: &World) -> std::path::PathBuf {
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// From now on; ends with the guard.
+    pub(crate) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("not poisoned")).into_owned()
+    }
+}
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -354,10 +368,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 #[tokio::test]
 async fn case_63_and_80_no_token_seed_or_secret_is_in_any_log_line_status_or_debug_text() {
-    let log = Log::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let (log, _here) = Log::begin();
     let world = World::new().await;
     let seed = world.seeded();
     let mut secrets = vec![seed, Secret::from(bearward::idp::DEFAULT_SECRET)];
@@ -387,7 +398,7 @@ async fn case_63_and_80_no_token_seed_or_secret_is_in_any_log_line_status_or_deb
         secrets.extend(record.access_token.clone());
         shown += &format!("{record:?} {:?} {:?}", replica.snapshot(), replica.credential);
     }
-    shown += &String::from_utf8_lossy(&log.0.lock().expect("not poisoned"));
+    shown += &log.text();
     assert!(shown.contains("token refreshed"), "the log was captured");
     for secret in &secrets {
         assert!(!shown.contains(secret.expose()), "{secret} is shown");
