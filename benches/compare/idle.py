@@ -119,7 +119,7 @@ def starts(bench, name, caller, times=5):
 
 def sparse(bench, caller, a_second, count):
     """Median microseconds that each proxy adds to an answer of the origin at this rate; asked in turn."""
-    started = {name: bench.proxy(name) for name in bench.commands}
+    started = {name: bench.proxy(name) for name in bench.commands if name != "logging"}
     started = {name: found for name, found in started.items() if found}
     try:
         lines = {"direct": Kept(bench.origin["open"], caller)}
@@ -146,7 +146,7 @@ def sparse(bench, caller, a_second, count):
 def measure(bench, caller, connections, resident):
     connections = min(connections, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 400) // 2)
     found = {"memory": {}, "start_ms": {}, "sparse": {}}
-    for name in bench.commands:
+    for name in (name for name in bench.commands if name != "logging"):
         print(f"# at rest: {name}", file=sys.stderr)
         found["memory"][name] = memory(bench, name, caller, connections, resident)
         found["start_ms"][name] = starts(bench, name, caller)

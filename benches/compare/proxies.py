@@ -1,5 +1,6 @@
 """The four proxies, each set up for the same job and tuned for it: replace Authorization by the token and pass the
-request on over kept connections. No access log. Metrics are on in bearward and in Envoy, which has them always."""
+request on over kept connections. No access log, but for bearward's second entry. Metrics are on in bearward and in Envoy,
+which has them always."""
 
 import json
 import os
@@ -28,7 +29,7 @@ class Setup:
         return path
 
 
-def bearward(s, binary=None):
+def bearward(s, binary=None, access="{enabled: false}"):
     url = f"{'https' if s.upstream_tls else 'http'}://127.0.0.1:{s.origin_port}"
     upstream = f"{{urls: ['{url}']"
     if s.upstream_tls:
@@ -45,10 +46,15 @@ listeners:
 credentials: {{api: {{grant: static, token: {{file: {s.folder}/token}}}}}}
 store: {{kind: memory}}
 admin: {{bind: 'unix:{s.folder}/admin.sock'}}
-log: {{level: error}}
+log: {{level: error, access: {access}}}
 limits: {{workers: {s.workers}, connections: {s.connections}}}
 """)
     return [os.path.abspath(binary or os.environ.get("BEARWARD", "target/dist/bearward")), "run", "-c", path]
+
+
+def logging(s):
+    """bearward with the access log that it writes by default, to a file."""
+    return bearward(s, access=f"{{enabled: true, file: {s.folder}/access.log}}")
 
 
 def nginx(s):
@@ -180,7 +186,7 @@ def envoy(s):
     return [binary, "-c", path, "--concurrency", str(s.workers), "-l", "error", "--disable-hot-restart"]
 
 
-PROXIES = {"bearward": bearward, "nginx": nginx, "haproxy": haproxy, "envoy": envoy}
+PROXIES = {"bearward": bearward, "logging": logging, "nginx": nginx, "haproxy": haproxy, "envoy": envoy}
 
 
 def versions():

@@ -3,7 +3,7 @@
 import statistics
 
 PEERS = ("nginx", "haproxy", "envoy")
-TITLES = {"bearward": "bearward", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+TITLES = {"bearward": "bearward", "logging": "with access log", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
 COLOURS = {"bearward": "#c2410c", "nginx": "#15803d", "haproxy": "#1d4ed8", "envoy": "#7e22ce"}
 
 
@@ -34,7 +34,7 @@ def title(name):
 def ratios(results, workers, names):
     """Ratios of CPU time first, then the times themselves."""
     groups = grouped(results)
-    ours = [name for name in names if name not in PEERS]
+    ours = [name for name in names if name not in PEERS and name != "logging"]
     peers = [name for name in names if name in PEERS]
     head = [f"{title(one)} ÷ {title(peer)}" for one in ours for peer in peers] + [f"{title(name)} µs" for name in names]
     lines = ["| | " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(head)]

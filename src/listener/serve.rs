@@ -131,10 +131,7 @@ async fn serve_http1(
         async move { Ok::<_, std::convert::Infallible>(proxy::handle(site, client, request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .writev(false)
-        .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.max(64 * 1024));
+    builder.max_header_size(limits.header_bytes).max_buf_size(limits.header_bytes.max(64 * 1024));
     if limits.client.header_count != ClientLimits::default().header_count {
         // Another number than hyper's own costs an allocation a request.
         builder.max_headers(limits.client.header_count);

@@ -38,7 +38,7 @@ pub(super) fn relay(
     began: Instant,
 ) -> Response<ResponseBody> {
     let Forwarded { answer: Answer { response, mut lease, at, .. }, flow, asked, called } = forwarded;
-    let (mut head, incoming) = response.into_parts();
+    let (mut head, mut incoming) = response.into_parts();
     // From here on the two sides may be in conversation.
     client.unhurried();
     if head.status.is_informational() {
@@ -69,7 +69,7 @@ pub(super) fn relay(
         client.binding.release(lease, at);
         ResponseBody::arrived(incoming, exchange)
     } else if flow.as_ref().is_some_and(|flow| !flow.ended() && !flow.refuse_if_held()) {
-        lease.detach();
+        lease.detach(&mut incoming);
         ResponseBody::arriving(incoming, None, idle, exchange)
     } else if incoming.is_end_stream() {
         // Something lies behind an answer that has no body: the connection is closed.

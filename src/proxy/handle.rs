@@ -21,7 +21,6 @@ use super::bound;
 use super::exchange::exchange;
 use super::headers::{self, Seen};
 use super::inject;
-use super::interim;
 use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
@@ -264,9 +263,11 @@ where
     if route.token.is_none() && bound::authenticates(&head.headers) {
         client.binding.begin();
     }
-    let mut request = Request::from_parts(head, body);
-    if seen.expect || client.takes_interims() {
-        interim::listen(&mut request, client, flow.as_deref(), seen.expect);
+    let request = Request::from_parts(head, body);
+    if seen.expect
+        && let Some(interims) = client.interims()
+    {
+        interims.expect();
     }
     let mut answer =
         exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;

@@ -3,25 +3,21 @@
 //! Owns: which of them pass, what of them passes, and how many. Over HTTP/1.1 none but a 100 passes, as hyper's own: its server
 //! side can send no other, and old clients take a 103 for the final answer.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::cell::{Cell, RefCell};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 
-use super::body::Flow;
-use super::{Client, RequestBody, headers};
+use super::headers;
 
 /// The most that are passed on of one exchange.
 const MOST: usize = 16;
 
-/// Interim answers of one exchange. One thread adds them and takes them: hyper's callback must be able to leave it, and never
-/// does.
+/// Interim answers of one exchange.
 #[derive(Debug, Default)]
 pub(super) struct Interims {
     /// The client waits for a 100.
-    expects: AtomicBool,
-    some: AtomicBool,
-    queue: Mutex<Queue>,
+    expects: Cell<bool>,
+    queue: RefCell<Queue>,
 }
 
 #[derive(Debug, Default)]
@@ -31,15 +27,20 @@ struct Queue {
 }
 
 impl Interims {
+    /// The client waits for a 100.
+    pub(super) fn expect(&self) {
+        self.expects.set(true);
+    }
+
     /// The upstream sent one.
     pub(super) fn add(&self, status: StatusCode, fields: &HeaderMap) {
         let passes = match status {
-            StatusCode::CONTINUE => self.expects.load(Relaxed),
+            StatusCode::CONTINUE => self.expects.get(),
             // A switch is an answer.
             StatusCode::SWITCHING_PROTOCOLS => false,
             status => status.is_informational(),
         };
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.borrow_mut();
         if !passes || queue.told >= MOST {
             return;
         }
@@ -51,17 +52,12 @@ impl Interims {
         }
         queue.told += 1;
         queue.heads.push(head);
-        self.some.store(true, Relaxed);
     }
 
     /// Those that came since they were last taken.
     #[inline]
     pub(super) fn take(&self) -> Vec<Response<()>> {
-        if !self.some.load(Relaxed) {
-            return Vec::new();
-        }
-        self.some.store(false, Relaxed);
-        std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).heads)
+        std::mem::take(&mut self.queue.borrow_mut().heads)
     }
 }
 
@@ -76,28 +72,6 @@ fn cleaned(fields: &HeaderMap) -> Option<HeaderMap> {
     Some(fields)
 }
 
-/// Hears the interim answers of an upstream over HTTP/1.1. `expects`: the client waits for a 100.
-pub(super) fn listen(
-    request: &mut Request<RequestBody>,
-    client: &Client,
-    flow: Option<&Flow>,
-    expects: bool,
-) {
-    let go = flow.filter(|_| expects).map(Flow::go);
-    let interims = client.interims();
-    if let Some(interims) = &interims {
-        interims.expects.store(expects, Relaxed);
-    }
-    hyper::ext::on_informational(request, move |answer| {
-        if let Some(go) = go.as_ref().filter(|_| answer.status() == StatusCode::CONTINUE) {
-            go.store(true, Relaxed);
-        }
-        if let Some(interims) = &interims {
-            interims.add(answer.status(), answer.headers());
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -108,7 +82,7 @@ mod tests {
     fn what_is_no_interim_answer_to_the_client_stays() {
         let check = |expects: bool, status: u16, passes: bool| {
             let interims = Interims::default();
-            interims.expects.store(expects, Relaxed);
+            interims.expects.set(expects);
             interims.add(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new());
             let told: Vec<_> = interims.take().iter().map(|head| head.status().as_u16()).collect();
             assert_eq!(told, if passes { vec![status] } else { Vec::new() }, "{expects} {status}");

@@ -3,15 +3,15 @@
 //! Owns: flow control of received streams: room is given back when a piece is handed on, so that whoever is slow slows
 //! the other side down.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 
+use super::http1::Http1Body;
 use super::http2::Place;
 use super::lease::BodyPiece;
 
@@ -21,7 +21,7 @@ pub enum AnswerBody {
     /// None: the connection has switched protocols.
     Switched,
     /// Over HTTP/1.1.
-    Http1(Incoming),
+    Http1(Http1Body),
     /// Over HTTP/2. Its place on the connection is taken until it is dropped.
     Http2(StreamBody, Option<Rc<Place>>),
 }
@@ -83,13 +83,11 @@ impl StreamBody {
 }
 
 impl AnswerBody {
-    /// The next piece. Over HTTP/1.1 somebody has to drive the connection.
+    /// The next piece of what is there, or of what a task of its own reads.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<BodyPiece>> {
         match self {
             Self::Switched => Poll::Ready(None),
-            Self::Http1(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|piece| piece.map(|piece| piece.map_err(Into::into)))
-            }
+            Self::Http1(body) => body.poll_piece(cx),
             Self::Http2(body, _) => {
                 body.poll_piece(cx).map(|piece| piece.map(|piece| piece.map_err(Into::into)))
             }
@@ -100,7 +98,7 @@ impl AnswerBody {
     pub fn is_end_stream(&self) -> bool {
         match self {
             Self::Switched => true,
-            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body, _) => body.is_end_stream(),
         }
     }
@@ -109,7 +107,7 @@ impl AnswerBody {
     pub fn size_hint(&self) -> SizeHint {
         match self {
             Self::Switched => SizeHint::with_exact(0),
-            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http1(body) => body.size_hint(),
             Self::Http2(body, _) => body.size_hint(),
         }
     }

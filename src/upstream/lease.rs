@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
+use super::http1::Http1Error;
 use super::http2::Stream;
 use super::{Admission, AnswerBody, DialError, Pool, Transport, http1};
 
@@ -50,7 +51,7 @@ pub type BodyPiece = Result<Frame<Bytes>, ExchangeError>;
 pub enum ExchangeError {
     /// Over HTTP/1.1.
     #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Http1(#[from] Http1Error),
     /// Over HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
@@ -69,7 +70,7 @@ impl ExchangeError {
     /// Whether the upstream sent what is not HTTP.
     pub fn is_protocol(&self) -> bool {
         match self {
-            Self::Http1(error) => error.is_parse(),
+            Self::Http1(error) => error.is_protocol(),
             // Found by us, not told by the other side.
             Self::Http2(error) => !error.is_io() && !error.is_remote(),
             Self::NoWebSocket | Self::Body => false,
@@ -129,7 +130,7 @@ where
     }
 
     /// Sends a request and moves the exchange on until the head of the answer is there. `interrupt` is asked at every
-    /// turn: `true` gives up with `None`. `informed` sees each 1xx of an upstream over HTTP/2.
+    /// turn: `true` gives up with `None`. `informed` sees each 1xx but 101.
     pub async fn send(
         &mut self,
         request: Request<B>,
@@ -137,42 +138,36 @@ where
         informed: impl FnMut(Response<()>),
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
         match &mut self.held {
-            Held::Http1(connection) => connection.send(request, interrupt).await,
+            Held::Http1(connection) => connection.send(request, interrupt, informed).await,
             Held::Http2(stream) => stream.send(request, interrupt, informed).await,
             Held::Nothing => unreachable!("a lease holds its connection until it is released"),
         }
     }
 
-    /// Moves the exchange on while a body is being read.
+    /// Moves the exchange on where nothing is read of it.
     #[inline]
     pub fn drive(&mut self, cx: &mut Context<'_>) {
         match &mut self.held {
-            Held::Http1(connection) => {
-                connection.drive(cx);
-            }
+            Held::Http1(connection) => connection.drive(cx),
             Held::Http2(stream) => stream.drive(cx),
             Held::Nothing => {}
         }
     }
 
-    /// The next piece of the answer's body. A connection over HTTP/1.1 is moved on without a waker first, see
-    /// [`Lease::send`].
+    /// The next piece of the answer's body.
     pub fn poll_body(&mut self, cx: &mut Context<'_>, body: &mut AnswerBody) -> Poll<Option<BodyPiece>> {
-        if let Held::Http2(stream) = &mut self.held {
-            stream.drive(cx);
-            let piece = body.poll_piece(cx);
-            if body.is_end_stream() || matches!(piece, Poll::Ready(None)) {
-                stream.finish();
+        match (&mut self.held, body) {
+            (Held::Http1(connection), AnswerBody::Http1(body)) => connection.poll_body(cx, body),
+            (Held::Http2(stream), body) => {
+                stream.drive(cx);
+                let piece = body.poll_piece(cx);
+                if body.is_end_stream() || matches!(piece, Poll::Ready(None)) {
+                    stream.finish();
+                }
+                piece
             }
-            return piece;
+            (_, body) => body.poll_piece(cx),
         }
-        let quiet = &mut Context::from_waker(Waker::noop());
-        self.drive(quiet);
-        if let Poll::Ready(piece) = body.poll_piece(quiet) {
-            return Poll::Ready(piece);
-        }
-        self.drive(cx);
-        body.poll_piece(quiet)
     }
 
     /// Whether the exchange is complete in both directions.
@@ -232,11 +227,10 @@ where
 
     /// Whether a paused connection still stands.
     pub fn resume(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
         match &mut self.held {
             Held::Http1(connection) => {
                 connection.reused = true;
-                connection.is_idle()
+                connection.poll_rest(&mut Context::from_waker(Waker::noop()))
             }
             _ => false,
         }
@@ -258,7 +252,7 @@ where
     /// Takes the bytes out from below a connection whose answer was a 101. `None`: the request was not yet written whole.
     pub fn into_upgraded(mut self) -> Option<Upgraded<B>> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Http1(connection) if connection.has_ended() => {
+            Held::Http1(connection) if connection.is_switched() => {
                 let (transport, read) = connection.into_transport()?;
                 Some(Upgraded { transport, read, _lease: self })
             }
@@ -275,9 +269,13 @@ where
 
     /// Gives what is left of the request a task of its own. For an answer that begins before its request has ended: the
     /// two directions must not wait for each other. A connection over HTTP/1.1 is closed after the exchange.
-    pub fn detach(mut self) {
+    pub fn detach(mut self, body: &mut AnswerBody) {
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Http1(connection) => connection.detach(self.admission.take()),
+            Held::Http1(connection) => {
+                if let AnswerBody::Http1(body) = body {
+                    connection.detach(body, self.admission.take());
+                }
+            }
             Held::Http2(stream) => stream.detach(),
             Held::Nothing => {}
         }

@@ -10,6 +10,8 @@ mod check;
 mod connector;
 mod dial;
 mod endpoint;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod http1;
 mod http2;

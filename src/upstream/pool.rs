@@ -203,7 +203,7 @@ where
     pub(super) async fn connect_http1(self: &Rc<Self>) -> Option<Result<Lease<B>, DialError>> {
         let epoch = self.connector.epoch();
         let connection = match self.connector.connect_http1().await? {
-            Ok(transport) => http1::Connection::open(transport).await,
+            Ok(transport) => Ok(http1::Connection::open(transport)),
             Err(error) => Err(error),
         };
         Some(connection.map(|mut connection| {
@@ -266,7 +266,7 @@ where
         self.spoken.set(Some(spoken));
         match spoken {
             Spoken::Http1 => {
-                let mut connection = http1::Connection::open(transport).await?;
+                let mut connection = http1::Connection::open(transport);
                 connection.epoch = epoch;
                 Ok(Opened::Http1(connection))
             }
@@ -289,7 +289,7 @@ where
             let warm = behind <= self.limits.keep_warm;
             behind -= 1;
             (warm || now.saturating_duration_since(entry.since) < self.limits.idle_timeout)
-                && !entry.connection.drive(&mut cx)
+                && entry.connection.poll_rest(&mut cx)
         });
         self.multiplexed.sweep(now);
         self.earlier_peak.set(self.peak.replace(self.active.get()));

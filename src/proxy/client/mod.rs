@@ -8,7 +8,6 @@ mod deadlines;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -60,7 +59,7 @@ pub struct Client {
     /// The client says nothing more.
     left: Cell<bool>,
     /// For a stream: interim answers on their way to it.
-    interims: OnceCell<Arc<Interims>>,
+    interims: OnceCell<Rc<Interims>>,
     /// It was not asked for a body: nobody knows whether that comes.
     unasked: Cell<bool>,
     /// Upstream connections that it shares with nobody.
@@ -309,8 +308,8 @@ impl Client {
     }
 
     /// Where interim answers go, if they can be sent.
-    pub(in crate::proxy) fn interims(&self) -> Option<Arc<Interims>> {
-        self.takes_interims().then(|| Arc::clone(self.interims.get_or_init(Arc::default)))
+    pub(in crate::proxy) fn interims(&self) -> Option<Rc<Interims>> {
+        self.takes_interims().then(|| Rc::clone(self.interims.get_or_init(Rc::default)))
     }
 
     /// Interim answers that came since they were last taken.

@@ -1,0 +1,611 @@
+//! A connection that speaks HTTP/1.1, with one exchange at a time.
+//!
+//! Owns: writing a request and reading its answer, both at once, and when a connection may serve the next request. It has
+//! no task of its own: the task that holds its lease moves it on, so that a request costs no wake-up of a second task. It
+//! holds memory only while bytes wait in it: what is read goes on in the buffer that it was read into, and a buffer that
+//! was written is used by the next connection while it is still in the cache.
+
+mod apart;
+mod framing;
+mod head;
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use self::framing::{Reading, Writing};
+use super::{Admission, AnswerBody, BodyPiece, ExchangeError, SendError, Transport};
+
+/// How much is read at a time: by an answer that did not fill more, and at most.
+const LEAST_READ: usize = 4 * 1024;
+const MOST_READ: usize = 64 * 1024;
+/// Pieces of a request up to this length are copied behind what waits to be written; longer ones are written from where
+/// they lie.
+const COPIED: usize = 8 * 1024;
+/// What may come before the head of the final answer is whole: that head, and interim answers (RFC 9110, 15.2).
+const MAX_BEFORE_ANSWER: usize = 256 * 1024;
+
+/// What breaks an exchange off.
+#[derive(Debug, thiserror::Error)]
+pub enum Http1Error {
+    /// It was closed before a byte of the answer.
+    #[error("the upstream closed the connection without an answer")]
+    Closed,
+    /// It was closed in the middle of an answer.
+    #[error("the upstream closed the connection in the middle of its answer")]
+    Truncated,
+    /// Reading or writing failed.
+    #[error("the connection to the upstream failed: {0}")]
+    Io(#[from] io::Error),
+    /// What came is not HTTP/1.1.
+    #[error("the upstream's answer is not HTTP/1.1")]
+    Malformed,
+    /// A head, an extension or trailers beyond the limit.
+    #[error("the upstream's answer is beyond the limits of HTTP/1.1 fields")]
+    TooLarge,
+    /// The request's own body does not have the length that its head tells, or broke off.
+    #[error("the body of the request broke off")]
+    Request,
+}
+
+impl Http1Error {
+    /// Whether the upstream sent what is not HTTP.
+    pub(super) fn is_protocol(&self) -> bool {
+        matches!(self, Self::Malformed | Self::TooLarge)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Idle<B: Body + 'static> {
+    pub(super) connection: Box<Connection<B>>,
+    pub(super) since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection<B: Body + 'static> {
+    transport: Transport,
+    /// What was read and belongs to nothing yet.
+    unread: Bytes,
+    /// How much is read at a time.
+    room: usize,
+    reading: Reading,
+    outgoing: Outgoing<B>,
+    state: State,
+    /// Of the request under way.
+    method: Method,
+    /// How much was read since it was begun.
+    heard: usize,
+    /// Whether it stays open after this exchange.
+    persists: bool,
+    pub(super) reused: bool,
+    /// Not to be used again.
+    pub(super) retired: bool,
+    /// The connector's when it was opened.
+    pub(super) epoch: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No request is under way, or its answer was read whole.
+    Idle,
+    /// Waits for the head of an answer.
+    Head,
+    /// Reads the body.
+    Body,
+    /// The upstream has switched protocols.
+    Switched,
+    /// Nothing can be done with it any more.
+    Broken,
+}
+
+/// What of a request is still to be written.
+#[derive(Debug)]
+struct Outgoing<B> {
+    /// Heads, frames, short pieces.
+    bytes: Vec<u8>,
+    written: usize,
+    /// A long piece behind them, and what closes it.
+    piece: Bytes,
+    close: &'static [u8],
+    body: Option<B>,
+    framing: Writing,
+    flushed: bool,
+}
+
+impl<B> Outgoing<B> {
+    fn is_done(&self) -> bool {
+        self.body.is_none() && self.is_empty() && self.flushed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.bytes.len() && self.piece.is_empty()
+    }
+}
+
+/// The body of an answer, as far as it was read with its head.
+#[derive(Debug)]
+pub struct Http1Body {
+    /// A piece that is there.
+    first: Option<Frame<Bytes>>,
+    /// Pieces that another task reads.
+    apart: Option<apart::Pieces>,
+    /// What is still to come, where that is known.
+    left: Option<u64>,
+    /// Nothing more is read.
+    ended: bool,
+}
+
+impl Http1Body {
+    /// Whether nothing more comes.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.ended && self.first.is_none()
+    }
+
+    /// What is still to come.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        // Chunks stay chunks: whoever reads them may read trailers.
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// The next piece of what does not need its connection any more.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<BodyPiece>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(self.count(first))));
+        }
+        let piece = match &mut self.apart {
+            Some(apart) if !self.ended => ready!(apart.poll(cx)),
+            _ => None,
+        };
+        Poll::Ready(match piece {
+            Some(Ok(frame)) => {
+                let frame = self.count(frame);
+                self.ended = frame.is_trailers() || self.left == Some(0);
+                Some(Ok(frame))
+            }
+            other => {
+                self.ended = true;
+                other
+            }
+        })
+    }
+
+    fn count(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let (Some(left), Some(piece)) = (&mut self.left, frame.data_ref()) {
+            *left = left.saturating_sub(piece.len() as u64);
+        }
+        frame
+    }
+}
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn open(transport: Transport) -> Box<Self> {
+        Box::new(Self {
+            transport,
+            unread: Bytes::new(),
+            room: LEAST_READ,
+            reading: Reading::Done,
+            outgoing: Outgoing {
+                bytes: Vec::new(),
+                written: 0,
+                piece: Bytes::new(),
+                close: b"",
+                body: None,
+                framing: Writing::Done,
+                flushed: true,
+            },
+            state: State::Idle,
+            method: Method::GET,
+            heard: 0,
+            persists: true,
+            reused: false,
+            retired: false,
+            epoch: 0,
+        })
+    }
+
+    /// Whether the exchange on it is complete in both directions, and it can serve the next.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Idle && self.persists && self.unread.is_empty() && self.outgoing.is_done()
+    }
+
+    /// Looks after a connection that is idle; whether it still is. What an upstream sends without having been asked is an
+    /// answer to nothing.
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        if self.is_idle()
+            && Pin::new(&mut self.transport).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready()
+        {
+            self.state = State::Broken;
+        }
+        self.is_idle()
+    }
+
+    /// Writes on, where nothing is read.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.outgoing.is_done() {
+            // An error shows where the answer is read.
+            let _ = self.poll_write(cx);
+        }
+    }
+
+    /// Sends a request and reads the head of its answer. `interrupt` is asked at every turn: `true` gives up with `None`.
+    /// `informed` sees each 1xx but 101.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<B>,
+        interrupt: impl Fn() -> bool,
+        mut informed: impl FnMut(Response<()>),
+    ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
+        let mut request = Some(request);
+        std::future::poll_fn(|cx| {
+            if let Some(unsent) = request.take() {
+                // Before a byte is written: one that the upstream closed meanwhile has seen nothing of it.
+                if !self.poll_rest(cx) {
+                    return Poll::Ready(Some(Err(failed(Http1Error::Closed.into(), Some(unsent), false))));
+                }
+                if let Err(error) = self.begin(unsent) {
+                    return Poll::Ready(Some(Err(failed(error.into(), None, false))));
+                }
+            }
+            match self.poll_head(cx, &mut informed) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Some(Ok(response))),
+                Poll::Ready(Err(error)) => {
+                    self.state = State::Broken;
+                    Poll::Ready(Some(Err(failed(error, None, self.heard > 0))))
+                }
+                Poll::Pending if interrupt() => {
+                    self.state = State::Broken;
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn begin(&mut self, request: Request<B>) -> Result<(), Http1Error> {
+        let (head, body) = request.into_parts();
+        let bodiless = body.is_end_stream();
+        let outgoing = &mut self.outgoing;
+        outgoing.bytes = Vec::with_capacity(2048);
+        outgoing.written = 0;
+        outgoing.framing =
+            head::write_request(&head, bodiless, body.size_hint().exact(), &mut outgoing.bytes)?;
+        outgoing.body = (!bodiless).then_some(body);
+        self.method = head.method;
+        self.state = State::Head;
+        self.heard = 0;
+        Ok(())
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        informed: &mut impl FnMut(Response<()>),
+    ) -> Poll<Result<Response<AnswerBody>, ExchangeError>> {
+        loop {
+            // An upstream may answer and close without having read everything: its answer counts.
+            let written = self.poll_write(cx);
+            let mut again = !self.unread.is_empty();
+            loop {
+                if !self.unread.is_empty()
+                    && let Some(answered) = head::read_answer(&mut self.unread, &self.method, again)?
+                {
+                    if is_interim(answered.response.status()) {
+                        informed(answered.response);
+                        // It may be what the body waits for.
+                        break;
+                    }
+                    return Poll::Ready(Ok(self.take_answer(answered)));
+                }
+                again = !self.unread.is_empty();
+                if self.heard > MAX_BEFORE_ANSWER {
+                    return Poll::Ready(Err(ExchangeError::Endless));
+                }
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(0)) => {
+                        let error = if self.heard > 0 { Http1Error::Truncated } else { Http1Error::Closed };
+                        return Poll::Ready(Err(written_first(written, error)));
+                    }
+                    Poll::Ready(Ok(count)) => self.heard += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(written_first(written, error.into()))),
+                    Poll::Pending => {
+                        return match written {
+                            Poll::Ready(Err(error @ Http1Error::Request)) => Poll::Ready(Err(error.into())),
+                            // What the other side said before it closed may still be on its way.
+                            _ => Poll::Pending,
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answered: head::Answered) -> Response<AnswerBody> {
+        let head::Answered { response, body, persists } = answered;
+        self.persists &= persists;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.state = State::Switched;
+            return response.map(|()| AnswerBody::Switched);
+        }
+        self.reading = body;
+        self.state = State::Body;
+        let left = match body {
+            Reading::Length(length) => Some(length),
+            Reading::Done => Some(0),
+            Reading::Chunked(_) | Reading::ToTheEnd => None,
+        };
+        // What is wrong with its first piece is found again when the body is read: the head may pass.
+        let first = self.take_piece().unwrap_or(None);
+        let body = Http1Body { first, apart: None, left, ended: self.state == State::Idle };
+        response.map(|()| AnswerBody::Http1(body))
+    }
+
+    /// The next piece of what was read, if there is one. A body that ended with it leaves the connection idle.
+    fn take_piece(&mut self) -> Result<Option<Frame<Bytes>>, Http1Error> {
+        let piece = self.reading.take(&mut self.unread)?;
+        if piece.is_some() {
+            // What is wrong with what follows is found when that is taken.
+            let _ = self.reading.look_ahead(&mut self.unread);
+        }
+        if self.reading == Reading::Done {
+            self.state = State::Idle;
+        }
+        Ok(piece)
+    }
+
+    /// The next piece of an answer's body, while what is left of the request is written.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Http1Body,
+    ) -> Poll<Option<BodyPiece>> {
+        if !self.outgoing.is_done() {
+            let _ = self.poll_write(cx);
+        }
+        if let Some(first) = body.first.take() {
+            return Poll::Ready(Some(Ok(body.count(first))));
+        }
+        let piece = ready!(self.poll_piece(cx));
+        body.ended = self.state != State::Body;
+        Poll::Ready(piece.map(|piece| piece.map(|frame| body.count(frame)).map_err(ExchangeError::from)))
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
+        loop {
+            if self.state != State::Body {
+                return Poll::Ready(None);
+            }
+            match self.take_piece() {
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(None) if self.state != State::Body => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.reading == Reading::ToTheEnd => {
+                    self.reading = Reading::Done;
+                    self.state = State::Idle;
+                }
+                Ok(0) => return Poll::Ready(Some(Err(self.broken(Http1Error::Truncated)))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(self.broken(error.into())))),
+            }
+        }
+    }
+
+    fn broken(&mut self, error: Http1Error) -> Http1Error {
+        self.state = State::Broken;
+        error
+    }
+
+    /// Reads what is there behind what was read before; 0: the other side has closed.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = self.room;
+        let mut buffer = if self.unread.is_empty() {
+            BytesMut::with_capacity(room)
+        } else {
+            let mut buffer = std::mem::take(&mut self.unread)
+                .try_into_mut()
+                .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            buffer.reserve(room);
+            buffer
+        };
+        let before = buffer.len();
+        let outcome = pin!(self.transport.read_buf(&mut buffer)).poll(cx);
+        let count = buffer.len() - before;
+        self.unread = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
+        if count >= room {
+            self.room = (room * 2).min(MOST_READ);
+        } else if count < room / 4 && outcome.is_ready() {
+            self.room = (room / 2).max(LEAST_READ);
+        }
+        outcome
+    }
+
+    /// Writes as much as can be written now. Ready: the request is written whole.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http1Error>> {
+        loop {
+            // Short pieces of a body go out with the head.
+            while self.outgoing.piece.is_empty()
+                && self.outgoing.bytes.len() - self.outgoing.written < COPIED
+                && self.outgoing.body.is_some()
+            {
+                match self.outgoing.poll_body(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            if self.outgoing.is_empty() {
+                if !self.outgoing.flushed {
+                    let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+                    flushed?;
+                    self.outgoing.flushed = true;
+                }
+                // Here the body was asked, and has nothing.
+                return if self.outgoing.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            ready!(self.outgoing.poll_out(cx, &mut self.transport))?;
+        }
+    }
+
+    /// Whether the upstream has switched protocols, so that the bytes can be taken out.
+    pub(super) fn is_switched(&self) -> bool {
+        self.state == State::Switched
+    }
+
+    /// The bytes below it, and what was read of them already. `None`: the request was not yet written whole.
+    pub(super) fn into_transport(self) -> Option<(Transport, Bytes)> {
+        self.outgoing.is_done().then_some((self.transport, self.unread))
+    }
+
+    /// Gives the exchange a task of its own, to its end. It keeps the place of its request.
+    pub(super) fn detach(self: Box<Self>, body: &mut Http1Body, admission: Option<Admission>) {
+        body.apart = Some(apart::spawn(self, admission));
+    }
+}
+
+impl<B> Outgoing<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// Takes the next piece of the body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http1Error>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+        let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Poll::Ready(Err(Http1Error::Request)),
+            None => {
+                self.body = None;
+                return Poll::Ready(self.framing.end(None, &mut self.bytes));
+            }
+        };
+        let ended = body.is_end_stream();
+        match frame.into_data() {
+            Ok(piece) if !piece.is_empty() => {
+                let close = self.framing.frame(&piece, &mut self.bytes)?;
+                if piece.len() <= COPIED {
+                    self.bytes.extend_from_slice(&piece);
+                    self.bytes.extend_from_slice(close);
+                } else {
+                    (self.piece, self.close) = (piece, close);
+                }
+            }
+            Ok(_) => {}
+            Err(frame) => {
+                self.body = None;
+                let trailers = frame.into_trailers().ok();
+                return Poll::Ready(self.framing.end(trailers.as_ref(), &mut self.bytes));
+            }
+        }
+        // The end goes out with the last piece. A long one has to be written first.
+        if ended && self.piece.is_empty() {
+            self.body = None;
+            return Poll::Ready(self.framing.end(None, &mut self.bytes));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes a part of what waits.
+    fn poll_out(&mut self, cx: &mut Context<'_>, transport: &mut Transport) -> Poll<io::Result<()>> {
+        let bytes = &self.bytes[self.written..];
+        let count = if self.piece.is_empty() {
+            ready!(Pin::new(transport).poll_write(cx, bytes))?
+        } else {
+            let slices = [io::IoSlice::new(bytes), io::IoSlice::new(&self.piece)];
+            let first = usize::from(bytes.is_empty());
+            ready!(Pin::new(transport).poll_write_vectored(cx, &slices[first..]))?
+        };
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.flushed = false;
+        let of_bytes = count.min(bytes.len());
+        self.written += of_bytes;
+        bytes::Buf::advance(&mut self.piece, count - of_bytes);
+        if self.written == self.bytes.len() {
+            self.written = 0;
+            if self.body.is_none() && self.piece.is_empty() {
+                // Its memory is of use to the next connection.
+                self.bytes = Vec::new();
+            } else {
+                self.bytes.clear();
+            }
+            if self.piece.is_empty() {
+                self.bytes.extend_from_slice(std::mem::take(&mut self.close));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Why nothing came: because nothing could be written, if that was so.
+fn written_first(written: Poll<Result<(), Http1Error>>, otherwise: Http1Error) -> ExchangeError {
+    match written {
+        Poll::Ready(Err(error)) => error.into(),
+        _ => otherwise.into(),
+    }
+}
+
+fn failed<B>(error: ExchangeError, unsent: Option<Request<B>>, answered: bool) -> SendError<B> {
+    SendError { error, unsent, untaken: None, unprocessed: false, answered }
+}
+
+/// What is read of answers that come in these pieces: for each the status, fields, body and whether it ended, up to the
+/// first that does not.
+#[cfg(feature = "fuzzing")]
+pub(super) fn read_all(pieces: &mut dyn Iterator<Item = Bytes>, asked: &Method) -> Vec<String> {
+    let (mut unread, mut found) = (Bytes::new(), Vec::new());
+    let mut fill = |unread: &mut Bytes| match pieces.next() {
+        Some(piece) => {
+            *unread = [&unread[..], &piece[..]].concat().into();
+            true
+        }
+        None => false,
+    };
+    loop {
+        let mut again = false;
+        let answered = loop {
+            match head::read_answer(&mut unread, asked, again) {
+                Ok(Some(answered)) => break answered,
+                Ok(None) => again = !unread.is_empty(),
+                Err(_) => return found,
+            }
+            if !fill(&mut unread) {
+                return found;
+            }
+        };
+        let head::Answered { response, body: mut reading, persists } = answered;
+        let (mut data, mut trailers) = (Vec::new(), None);
+        let whole = loop {
+            match reading.take(&mut unread) {
+                Ok(Some(frame)) => match frame.into_data() {
+                    Ok(piece) => data.extend_from_slice(&piece),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
+                Ok(None) if reading == Reading::Done => break true,
+                Ok(None) if fill(&mut unread) => {}
+                Ok(None) | Err(_) => break false,
+            }
+        };
+        found.push(format!("{response:?} {data:?} {trailers:?} {whole} {persists}"));
+        if !whole || !persists || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return found;
+        }
+    }
+}
