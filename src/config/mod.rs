@@ -190,7 +190,7 @@ fn whole(mut root: node::Node, path: &Path, cx: &mut Cx<'_>) -> Option<Config> {
     defaults::apply(&mut root);
     let file: blocks::File = read::Read::read(&root, cx)?;
     lower::check_environment(&root, cx);
-    let mut config = lower::config(&file, cx)?;
+    let mut config = lower::config(&file, &root, cx)?;
     config.files = files;
     config.warnings = problem::render_all(&cx.problems, Severity::Warning, &cx.sources, &cx.masks);
     Some(config)

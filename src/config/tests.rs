@@ -67,6 +67,120 @@ fn a_broken_upstream_hides_no_unknown_credential() {
     assert!(message.contains("there is no credential `exmaple`"), "{message}");
 }
 
+/// An egress listener with these lines, `clients:` or `credentials:` at will.
+fn egress(lines: &str, others: &str) -> String {
+    format!("listeners:\n  - name: out\n    kind: egress\n    bind: 127.0.0.1:3128\n{lines}{others}")
+}
+
+#[test]
+fn no_error_hides_another() {
+    let check = |text: &str, expected: &[&str]| {
+        let message = errors(text);
+        for part in expected {
+            assert!(message.contains(part), "`{part}` is not in:\n{message}");
+        }
+    };
+    let rule = |rule: &str| egress(&format!("    rules:\n      - {rule}\n"), "");
+    let unknown = "there is no credential `nobody`";
+    // Without any `credentials:`, beside whatever else is wrong.
+    check(
+        &rule("{match: {hosts: [a.example]}, action: intercept, credential: nobody}"),
+        &["no CA to intercept with", unknown, "`credentials:` has none"],
+    );
+    check(
+        &rule("{match: {hosts: [a.example]}, action: foward, credential: nobody}"),
+        &["did you mean `forward`?", unknown],
+    );
+    check(
+        &rule("{match: {hosts: [a.example]}, credential: nobody}"),
+        &["the key `action` of `rule` is missing", unknown],
+    );
+    check(
+        &rule("{match: {hosts: [a.example]}, action: tunnel, credential: nobody}"),
+        &["injects no token", unknown],
+    );
+    check(
+        &egress(
+            "    via_proxy: {url: 'http://p:3128', password: {value: x}}\n    rules: [{match: {hosts: [a.example]}, action: forward, credential: nobody}]\n",
+            "",
+        ),
+        &["`password` needs `username`", unknown],
+    );
+    check(
+        &egress(
+            "    rules: [{action: tunnel, on_unauthorized: {max_body: 2MiB}}]\n    clients: [nobody]\n",
+            "",
+        ),
+        &["names the hosts", "at most 1MiB", "there is no client `nobody`"],
+    );
+    // Files that are missing: each of them.
+    check(
+        &egress(
+            "    tls: {cert: {file: /no/a}, key: {file: /no/b}, client_ca: {file: /no/c}}\n    rules: [{action: deny}]\n",
+            "",
+        ),
+        &["/no/a: no such file", "/no/b: no such file", "/no/c: no such file"],
+    );
+    check(
+        &egress(
+            "    intercept: {ca_cert: {file: /no/a}, ca_key: {file: /no/b}}\n    rules: [{action: deny}]\n",
+            "",
+        ),
+        &["/no/a: no such file", "/no/b: no such file"],
+    );
+    check(
+        &rule(
+            "{match: {hosts: [a.example]}, action: upgrade, tls: {ca: {file: /no/a}, cert: {file: /no/b}, key: {file: /no/c}}}",
+        ),
+        &["/no/a: no such file", "/no/b: no such file", "/no/c: no such file"],
+    );
+    // A kind that cannot be read hides neither rules nor routes.
+    check(
+        &rule("{match: {hosts: ['a*.example']}, action: tunnel}").replace("kind: egress", "kind: egres"),
+        &["did you mean `egress`?", "`*` stands for a whole label"],
+    );
+    check(
+        &with("kind: reverse", "kind: revers").replace("127.0.0.1:8080", "10.0.0.1:8080"),
+        &["did you mean `reverse`?", "whoever reaches 10.0.0.1:8080"],
+    );
+    // Clients.
+    check(
+        &egress(
+            "    rules: [{action: deny}]\n",
+            "clients:\n  'a b': {api_key: {}}\n  j: {jwt: {issuer: i, audience: [], leeway: 6m}}\n",
+        ),
+        &["is no name of a client", "the client has no key", "`jwks_uri` or `jwks`"],
+    );
+    check(
+        &egress(
+            "    rules: [{action: deny}]\n",
+            "clients:\n  j: {jwt: {issuer: i, audience: [], leeway: 6m, jwks: {file: /no/a}}}\n",
+        ),
+        &["`audience` names nobody", "at most 5m", "/no/a"],
+    );
+    // Routes and credentials.
+    check(
+        &with(
+            "upstream: https://api.example.com",
+            "upstream: {urls: [https://a.example], http: h2c, ejection: {time: 2m, max_time: 1m}}",
+        )
+        .replace("credential: example", "credential: example\n        on_unauthorized: {max_body: 2MiB}"),
+        &["`h2c` is cleartext", "`max_time` is shorter", "at most 1MiB"],
+    );
+    check(
+        &with("grant: refresh_token", "grant: password\n    inject: []"),
+        &["`refresh_token` has no meaning with this grant", "`inject` is empty"],
+    );
+    // What cannot be read is reported once, and nothing that follows from it.
+    for broken in ["credentials: [a]", "include: /no/such.yaml"] {
+        let text = rule("{match: {hosts: [a.example], ports: [80]}, action: upgrade, credential: nobody}")
+            + broken
+            + "\n";
+        let problems = parse_plain(&text).expect_err("invalid");
+        assert_eq!(problems.rendered.len(), 1, "{problems}");
+    }
+}
+
 #[test]
 fn each_mistake_has_a_message_with_its_place_and_remedy() {
     let check = |from: &str, to: &str, expected: &[&str]| {
@@ -119,7 +233,7 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
     check(
         "kind: reverse",
         &also("tls: {cert: {file: /nonexistent/a.crt}, key: {value: x}}"),
-        &["these TLS settings cannot be used", "/nonexistent/a.crt: no such file"],
+        &["the certificate cannot be read", "/nonexistent/a.crt: no such file"],
     );
     check("kind: reverse", "", &["the key `kind` of `listener` is missing", "config.yaml:3:5"]);
     check("bind: 127.0.0.1:8080", "bind: 8080", &["expected an address", "found a number"]);

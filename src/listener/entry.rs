@@ -287,7 +287,12 @@ mod tests {
         let (cert_path, key_path) = (folder.path().join("crt"), folder.path().join("key"));
         std::fs::write(&cert_path, params.self_signed(&key).expect("certificate").pem()).expect("written");
         std::fs::write(&key_path, key.serialize_pem()).expect("written");
-        let tls = TlsServerConfig { cert: cert_path, key: SecretSource::File(key_path), client_ca: None };
+        let tls = TlsServerConfig {
+            cert: cert_path,
+            key: SecretSource::File(key_path),
+            client_ca: None,
+            client_optional: false,
+        };
         let tls = is_tls.then(|| Arc::new(TlsServer::try_new(&tls).expect("a server")));
         let config = ListenerConfig {
             name: Name::try_new("legacy").expect("name"),

@@ -27,6 +27,8 @@ pub struct TlsServerConfig {
     pub key: SecretSource,
     /// PEM bundle: clients must show a certificate that one of these issued.
     pub client_ca: Option<PathBuf>,
+    /// With `client_ca`: clients may come without one, since they can show otherwise who they are.
+    pub client_optional: bool,
 }
 
 /// The TLS side of one listener, shared by all workers.
@@ -78,7 +80,7 @@ impl TlsServer {
 
     /// The files to watch.
     pub fn watched_files(&self) -> Vec<PathBuf> {
-        let TlsServerConfig { cert, key, client_ca } = &self.config;
+        let TlsServerConfig { cert, key, client_ca, .. } = &self.config;
         [Some(cert.clone()), key.path(), client_ca.clone()].into_iter().flatten().collect()
     }
 }
@@ -99,7 +101,11 @@ impl Live {
             None => builder.with_no_client_auth(),
             Some(bundle) => {
                 let roots = Arc::new(pem::read_trust_anchors(bundle)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                let verifier = match config.client_optional {
+                    true => verifier.allow_unauthenticated().build(),
+                    false => verifier.build(),
+                };
                 builder.with_client_cert_verifier(verifier.map_err(|error| refused(&error))?)
             }
         };

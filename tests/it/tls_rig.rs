@@ -101,6 +101,7 @@ impl Files {
             cert: self.at("tls.crt"),
             key: SecretSource::File(self.at("tls.key")),
             client_ca: self.at("clients.crt").exists().then(|| self.at("clients.crt")),
+            client_optional: false,
         }
     }
 

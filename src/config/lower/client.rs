@@ -248,11 +248,12 @@ fn private_key_jwt(
             Some(ClientAuth::AssertionFile { path: assertion.value.0.clone(), client_id_param, secret })
         }
         (Some(key), None) => {
-            if !secret::check(key, "the private key", cx) {
-                return None;
-            }
+            let readable = secret::check(key, "the private key", cx);
             let key_id =
                 key_id(preset, block.kid.as_ref(), block.certificate.as_ref(), block.x5t.as_ref(), cx)?;
+            if !readable {
+                return None;
+            }
             let algorithm = block.alg.as_ref().map_or(preset.algorithm, |alg| alg.value);
             let key = SigningKey { source: key.value.clone(), algorithm, key_id };
             let assertion = Assertion { key, claims: client_claims(block) };

@@ -18,14 +18,13 @@ pub(super) fn clients(file: &File, proxy: Option<&url::Url>, cx: &mut Cx<'_>) ->
     let named = file.clients.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
     let mut clients = Vec::new();
     for (key, block) in named {
-        let name = match Name::try_new(&key.value) {
-            Ok(name) => name,
-            Err(error) => {
-                cx.error(key.span, format!("this is no name of a client: {error}"));
-                continue;
-            }
-        };
-        let Some(proof) = proof(block, proxy, cx) else { continue };
+        let name = Name::try_new(&key.value);
+        if let Err(error) = &name {
+            let shown = crate::config::redact::shown_key(&key.value);
+            cx.error(key.span, format!("{shown} is no name of a client: {error}"));
+        }
+        let proof = proof(block, proxy, cx);
+        let (Ok(name), Some(proof)) = (name, proof) else { continue };
         let (rate, concurrency) = (block.value.rate_limit.as_ref(), block.value.concurrency.as_ref());
         // What is wrong with it was reported.
         let throttle = super::throttle::of_client(rate, concurrency).unwrap_or_default();
@@ -123,24 +122,27 @@ fn api_key(block: &At<ApiKey>, cx: &mut Cx<'_>) -> Option<Proof> {
 fn jwt(block: &At<Jwt>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Proof> {
     let Jwt { jwks_uri, jwks, algorithms, claims, leeway, .. } = &block.value;
     let keys = match (jwks_uri, jwks) {
-        (Some(uri), None) => KeysFrom::Uri(uri.value.0.clone()),
-        (None, Some(file)) => KeysFrom::File(file.value.0.clone()),
+        (Some(uri), None) => Some(KeysFrom::Uri(uri.value.0.clone())),
+        (None, Some(file)) => Some(KeysFrom::File(file.value.0.clone())),
         _ => {
             if !cx.reported_in(block.span) {
                 cx.error(block.span, "the issuer's keys come from one place: `jwks_uri` or `jwks`");
             }
-            return None;
+            None
         }
     };
-    let leeway = leeway.as_ref()?;
-    if leeway.value > Duration::from_secs(300) {
+    if let Some(leeway) = leeway.as_ref().filter(|leeway| leeway.value > Duration::from_secs(300)) {
         cx.error(leeway.span, "`leeway` is at most 5m: a token is good that much longer");
     }
-    let audience = block.value.audience.as_ref()?;
-    if audience.value.items.is_empty() {
+    if let Some(audience) = block.value.audience.as_ref().filter(|audience| audience.value.items.is_empty()) {
         cx.error(audience.span, "`audience` names nobody")
             .hint("a token for another service must not be good here");
     }
+    let tls = match &block.value.tls {
+        Some(block) => super::route::tls(block, cx),
+        None => Some(crate::tls::TlsClientConfig::default()),
+    };
+    let (keys, leeway, audience) = (keys?, leeway.as_ref()?, block.value.audience.as_ref()?);
     let allowed: Vec<_> = algorithms.iter().flat_map(|list| &list.value).map(|one| one.value.0).collect();
     let named = claims.iter().flat_map(|named| &named.value.0);
     Some(Proof::Jwt(Box::new(JwtConfig {
@@ -150,10 +152,7 @@ fn jwt(block: &At<Jwt>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Pro
         algorithms: if allowed.is_empty() { jwt::ALGORITHMS.to_vec() } else { allowed },
         claims: named.map(|(name, value)| (name.value.clone(), value.value.0.clone())).collect(),
         leeway: leeway.value,
-        tls: match &block.value.tls {
-            Some(block) => super::route::tls(block, cx)?,
-            None => crate::tls::TlsClientConfig::default(),
-        },
+        tls: tls?,
         outbound_proxy: match &block.value.outbound_proxy {
             Some(own) => Some(own.value.0.clone()),
             None => proxy.cloned(),
@@ -187,14 +186,27 @@ pub(super) fn are_listed(listener: &Listener) -> bool {
         || (!routes.is_empty() && routes.iter().all(|route| route.value.clients.is_some()))
 }
 
+/// Whether clients that show no certificate may come in: each request must come from a client, and some are none by
+/// certificate.
+pub(super) fn may_come_without_certificate(file: &File, listener: &Listener) -> bool {
+    let known = file.clients.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
+    let by_certificate = |name: &Name| {
+        let block = known.iter().find(|(key, _)| key.value == name.as_str());
+        block.is_some_and(|(_, block)| block.value.mtls.is_some())
+    };
+    let routes = listener.routes.iter().flat_map(|routes| &routes.value);
+    let lists = listener.clients.iter().chain(routes.filter_map(|route| route.value.clients.as_ref()));
+    are_listed(listener) && lists.flat_map(|list| &list.value).any(|name| !by_certificate(&name.value))
+}
+
 /// Each list names clients that there are, and that can show there who they are.
-pub(super) fn check_lists(file: &File, cx: &mut Cx<'_>) {
+pub(super) fn check_lists(file: &File, hidden: bool, cx: &mut Cx<'_>) {
     for listener in file.listeners.iter().flat_map(|listeners| &listeners.value) {
         let listener = &listener.value;
-        check_list(file, listener, listener.clients.as_ref(), cx);
+        check_list(file, listener, (listener.clients.as_ref(), hidden), cx);
         for route in listener.routes.iter().flat_map(|routes| &routes.value) {
             let list = route.value.clients.as_ref();
-            check_list(file, listener, list, cx);
+            check_list(file, listener, (list, hidden), cx);
             let (Some(list), Some(wide)) = (list, &listener.clients) else { continue };
             for name in &list.value {
                 if !wide.value.iter().any(|known| known.value == name.value) {
@@ -207,7 +219,13 @@ pub(super) fn check_lists(file: &File, cx: &mut Cx<'_>) {
     }
 }
 
-fn check_list(file: &File, listener: &Listener, list: Option<&At<Vec<At<Name>>>>, cx: &mut Cx<'_>) {
+/// `hidden`: there are clients that could not be read, which is reported.
+fn check_list(
+    file: &File,
+    listener: &Listener,
+    (list, hidden): (Option<&At<Vec<At<Name>>>>, bool),
+    cx: &mut Cx<'_>,
+) {
     let Some(list) = list else { return };
     if list.value.is_empty() && !cx.reported_in(list.span) {
         cx.error(list.span, "the list of clients is empty: nobody could use it")
@@ -220,7 +238,7 @@ fn check_list(file: &File, listener: &Listener, list: Option<&At<Vec<At<Name>>>>
                 .clients
                 .as_ref()
                 .is_some_and(|named| named.value.1.iter().any(|key| key == name.value.as_str()));
-            if !unreadable && (file.clients.is_some() || !cx.has_errors()) {
+            if !unreadable && !hidden {
                 unknown(name, known, cx);
             }
             continue;

@@ -61,8 +61,8 @@ fn credential(
     let refresh = block.refresh.as_ref().map(|refresh| &refresh.value);
     let lifetime = block.lifetime.as_ref().map(|lifetime| &lifetime.value);
     let preset: &'static Preset = block.preset.as_ref()?.value;
-    let oauth = oauth?;
-    let injection = Box::new(super::inject::injection(block, preset, cx)?);
+    let injection = super::inject::injection(block, preset, cx);
+    let (oauth, injection) = (oauth?, Box::new(injection?));
     Some(CredentialConfig {
         name: name.clone(),
         injection,

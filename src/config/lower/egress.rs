@@ -38,8 +38,9 @@ pub(super) fn egress(
     let blocks: &[At<RuleBlock>] =
         block.rules.as_ref().map(|rules| rules.value.as_slice()).unwrap_or_default();
     super::listener::unique(blocks.iter().filter_map(|rule| rule.value.name.as_ref()), "rule", cx);
-    let proxy = match &block.via_proxy {
-        Some(via) => Some(via_proxy(via, cx)?),
+    let via = block.via_proxy.as_ref().map(|via| via_proxy(via, cx));
+    let proxy = match &via {
+        Some(via) => via.clone(),
         None => proxy.cloned(),
     };
     check_clients(block, blocks, cx);
@@ -52,6 +53,9 @@ pub(super) fn egress(
         .enumerate()
         .map(|(place, block)| rule(place, block, proxy.as_ref(), uses, cx))
         .collect();
+    if via.is_some_and(|via| via.is_none()) {
+        return None;
+    }
     let unruled = RuleConfig {
         rule: Rule { condition: RuleMatch::default(), action: Action::Deny },
         route: RouteConfig::to(Name::try_new("dry-run").ok()?, nowhere(proxy)?),
@@ -93,15 +97,20 @@ fn refuse_interception(rules: &[At<RuleBlock>], cx: &mut Cx<'_>) {
 
 /// `intercept:`: the files are read, and held against the rules.
 fn intercept(at: &At<InterceptBlock>, rules: &[At<RuleBlock>], cx: &mut Cx<'_>) -> Option<MintConfig> {
-    let (cert, key) = (at.value.ca_cert.as_ref()?, at.value.ca_key.as_ref()?);
-    if let SecretSource::File(path) = &key.value
+    let InterceptBlock { ca_cert, ca_key, .. } = &at.value;
+    if let (Some(cert), Some(At { value: SecretSource::File(path), .. })) = (ca_cert, ca_key)
         && !path.exists()
         && !cert.value.0.exists()
     {
         not_made(at.span, (&cert.value.0, path), rules, cx);
         return None;
     }
-    if !super::secret::check(key, "the private key", cx) {
+    let readable = [
+        super::secret::file_if_given(ca_cert.as_ref(), "the certificate", cx),
+        ca_key.as_ref().is_none_or(|key| super::secret::check(key, "the private key", cx)),
+    ];
+    let (cert, key) = (ca_cert.as_ref()?, ca_key.as_ref()?);
+    if readable.contains(&false) {
         return None;
     }
     let config = MintConfig { ca_cert: cert.value.0.clone(), ca_key: key.value.clone() };
@@ -207,15 +216,19 @@ fn rule(
     cx: &mut Cx<'_>,
 ) -> Option<RuleConfig> {
     let block = &at.value;
-    let action = block.action.as_ref()?.value;
+    // What is wrong beside the action shows also where that cannot be read.
+    let action = block.action.as_ref().map(|action| action.value);
     let condition = condition(block.r#match.as_ref().map(|condition| &condition.value));
-    check_condition(at, action, &condition, cx);
+    if let Some(action) = action {
+        check_condition(at, action, &condition, cx);
+    }
     check_credential(block, action, &condition, uses, cx);
     let injects = block.credential.is_some();
     let request_headers = route::edits(block.request_headers.as_ref(), injects, true, cx);
     let response_headers = route::edits(block.response_headers.as_ref(), false, false, cx);
     let tls = block.tls.as_ref().map(|tls| route::tls(tls, cx));
     let via = block.via_proxy.as_ref().map(|via| via_proxy(via, cx));
+    let on_unauthorized = route::on_unauthorized(block.on_unauthorized.as_ref(), cx);
     let outbound_proxy = match via {
         Some(via) => Some(via?),
         None => proxy.cloned(),
@@ -235,14 +248,14 @@ fn rule(
         request_headers,
         response_headers,
         timeouts: route::timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
-        on_unauthorized: route::on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
+        on_unauthorized: on_unauthorized?,
         wait_for_token: block.wait_for_token.as_ref()?.value,
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
         throttle: super::throttle::of_route(block.rate_limit.as_ref(), block.concurrency.as_ref())?,
         ..RouteConfig::to(name, upstream)
     };
     Some(RuleConfig {
-        rule: Rule { condition, action },
+        rule: Rule { condition, action: action? },
         route,
         upstream_port: block.upstream_port.as_ref().map(|port| port.value.0),
         dry_run: block.dry_run.as_ref()?.value,
@@ -300,18 +313,23 @@ fn check_condition(at: &At<RuleBlock>, action: Action, condition: &RuleMatch, cx
 /// A token goes to origins that are written down, in the rule or with the credential.
 fn check_credential(
     block: &RuleBlock,
-    action: Action,
+    action: Option<Action>,
     condition: &RuleMatch,
     uses: &mut Vec<RouteUse>,
     cx: &mut Cx<'_>,
 ) {
     let Some(credential) = &block.credential else { return };
     let scheme = match action {
-        Action::Forward => Scheme::Http,
-        Action::Upgrade | Action::Intercept => Scheme::Https,
-        Action::Tunnel | Action::Deny | Action::StubTokenEndpoint => {
-            cx.error(credential.span, format!("a rule that says `{}` injects no token", action.as_str()))
-                .hint("remove `credential`; `upgrade` sends a plain request on over TLS with the token");
+        Some(Action::Forward) => Scheme::Http,
+        Some(Action::Upgrade | Action::Intercept) => Scheme::Https,
+        Some(Action::Tunnel | Action::Deny | Action::StubTokenEndpoint) | None => {
+            if let Some(action) = action {
+                cx.error(credential.span, format!("a rule that says `{}` injects no token", action.as_str()))
+                    .hint("remove `credential`; `upgrade` sends a plain request on over TLS with the token");
+            }
+            // That there is such a credential is judged all the same.
+            let (credential, origins) = (credential.clone(), Vec::new());
+            uses.push(RouteUse { credential, origins, allow_plaintext: false, open: false, assumed: false });
             return;
         }
     };

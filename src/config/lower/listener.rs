@@ -27,7 +27,7 @@ pub(super) fn listeners(
 ) -> Vec<Option<ListenerConfig>> {
     let Some(listeners) = &file.listeners else { return Vec::new() };
     unique(listeners.value.iter().filter_map(|listener| listener.value.name.as_ref()), "listener", cx);
-    listeners.value.iter().map(|block| listener(&block.value, proxy, uses, cx)).collect()
+    listeners.value.iter().map(|block| listener(&block.value, file, (proxy, uses), cx)).collect()
 }
 
 /// Reports names that are given twice.
@@ -46,8 +46,8 @@ pub(super) fn unique<'a>(names: impl Iterator<Item = &'a At<Name>>, what: &str, 
 
 fn listener(
     block: &Listener,
-    proxy: Option<&url::Url>,
-    uses: &mut Vec<RouteUse>,
+    file: &File,
+    (proxy, uses): (Option<&url::Url>, &mut Vec<RouteUse>),
     cx: &mut Cx<'_>,
 ) -> Option<ListenerConfig> {
     let blocks: &[At<Route>] =
@@ -55,10 +55,12 @@ fn listener(
     unique(blocks.iter().filter_map(|route| route.value.name.as_ref()), "route", cx);
     let routes: Vec<Option<RouteConfig>> =
         blocks.iter().map(|block| route::route(&block.value, proxy, uses, cx)).collect();
-    let egress = match block.kind.as_ref()?.value {
-        ListenerKind::Reverse => None,
-        ListenerKind::Egress => Some(egress::egress(block, proxy, uses, cx)),
+    // What is wrong with rules shows also where the kind cannot be read.
+    let is_egress = match &block.kind {
+        Some(kind) => kind.value == ListenerKind::Egress,
+        None => block.rules.is_some(),
     };
+    let egress = is_egress.then(|| egress::egress(block, proxy, uses, cx));
     check_kind(block, cx);
     if let Some(routes) = &block.routes
         && routes.value.is_empty()
@@ -72,8 +74,10 @@ fn listener(
         check_exposure(block, bind, cx);
         same_matches(blocks, &routes, &bind.value, cx);
     }
-    let tls = block.tls.as_ref().map(|block| tls(block, cx));
+    let optional = super::clients::may_come_without_certificate(file, block);
+    let tls = block.tls.as_ref().map(|block| tls(block, optional, cx));
     let trusted_proxies = trusted_proxies(block, cx);
+    block.kind.as_ref()?;
     Some(ListenerConfig {
         name: block.name.as_ref()?.value.clone(),
         bind: bind?.value.clone(),
@@ -168,16 +172,23 @@ fn trusted_proxies(block: &Listener, cx: &mut Cx<'_>) -> TrustedProxies {
     TrustedProxies::new(listed.iter().map(|peer| peer.value).collect())
 }
 
-/// `tls:`: the files are read and the whole is tried.
-fn tls(block: &At<ListenerTls>, cx: &mut Cx<'_>) -> Option<TlsServerConfig> {
-    let (cert, key) = (block.value.cert.as_ref()?, block.value.key.as_ref()?);
-    if !super::secret::check(key, "the private key", cx) {
+/// `tls:`: the files are read and the whole is tried. `optional`: clients may come without a certificate.
+fn tls(block: &At<ListenerTls>, optional: bool, cx: &mut Cx<'_>) -> Option<TlsServerConfig> {
+    let ListenerTls { cert, key, client_ca, .. } = &block.value;
+    let readable = [
+        super::secret::file_if_given(cert.as_ref(), "the certificate", cx),
+        key.as_ref().is_none_or(|key| super::secret::check(key, "the private key", cx)),
+        super::secret::file_if_given(client_ca.as_ref(), "the bundle", cx),
+    ];
+    let (cert, key) = (cert.as_ref()?, key.as_ref()?);
+    if readable.contains(&false) {
         return None;
     }
     let config = TlsServerConfig {
         cert: cert.value.0.clone(),
         key: key.value.clone(),
-        client_ca: block.value.client_ca.as_ref().map(|bundle| bundle.value.0.clone()),
+        client_ca: client_ca.as_ref().map(|bundle| bundle.value.0.clone()),
+        client_optional: client_ca.is_some() && optional,
     };
     // A command is run when the listener starts, not here.
     if matches!(config.key, SecretSource::Exec(_)) {

@@ -25,8 +25,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::blocks::credential::Credential;
 use super::blocks::{Admin, File};
 use super::context::Cx;
+use super::node::Node;
 use super::problem::Severity;
-use super::read::At;
+use super::read::{At, Named};
 use super::source::Span;
 use super::{AdminConfig, Config, LogConfig, LogFormat};
 use crate::credential::{BindingError, binding};
@@ -37,23 +38,26 @@ use crate::telemetry::access::{AccessConfig, AuditConfig};
 pub(super) use route::RouteUse;
 
 /// Makes the whole configuration.
-pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
+pub(super) fn config(file: &File, root: &Node, cx: &mut Cx<'_>) -> Option<Config> {
     let global_proxy = file.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
     let mut uses = Vec::new();
     let mut listeners = listener::listeners(file, global_proxy.as_ref(), &mut uses, cx);
     let clients = clients::clients(file, global_proxy.as_ref(), cx);
-    clients::check_lists(file, cx);
+    clients::check_lists(file, is_hidden(root, "clients", file.clients.is_some(), cx), cx);
     pick::check(file, cx);
     let credentials = credential::credentials(file, global_proxy.as_ref(), &uses, cx);
     pick::check_users(file, &credentials, cx);
-    check_uses(file, &uses, cx);
+    check_uses(file, &uses, is_hidden(root, "credentials", file.credentials.is_some(), cx), cx);
     certificate::show_upstream(file, &mut listeners, &credentials, &uses, cx);
     let admin = admin(file.admin.as_ref().map(|admin| &admin.value), cx);
     let health = file.health.as_ref().and_then(|health| health.value.bind.as_ref());
     let store = store::store(file, &credentials, cx);
     check_addresses(file, admin.as_ref(), health, cx);
     let limits = limits::limits(file, cx);
-    if file.listeners.as_ref().is_none_or(|listeners| listeners.value.is_empty()) && !cx.has_errors() {
+    if file.listeners.as_ref().is_none_or(|listeners| listeners.value.is_empty())
+        && !is_hidden(root, "listeners", file.listeners.is_some(), cx)
+        && !file.listeners.as_ref().is_some_and(|listeners| cx.reported_in(listeners.span))
+    {
         cx.error(Span::new(file.place.file, file.place.start, file.place.start + 1), "there is no listener")
             .hint("`listeners:` says where clients connect; `config.example.yaml` shows one");
     }
@@ -78,8 +82,15 @@ pub(super) fn config(file: &File, cx: &mut Cx<'_>) -> Option<Config> {
     })
 }
 
+/// Whether what a key holds was written and could not be read: then nothing that is named is known to be missing.
+fn is_hidden(root: &Node, key: &str, is_read: bool, cx: &Cx<'_>) -> bool {
+    let written = |key: &str| root.find(key).filter(|entry| !entry.value.is_null());
+    let unread = written("include").is_some_and(|entry| cx.reported_in(entry.value.span));
+    unread || !is_read && written(key).is_some()
+}
+
 /// Warns of proxy settings in the environment that are not used.
-pub(super) fn check_environment(root: &super::node::Node, cx: &mut Cx<'_>) {
+pub(super) fn check_environment(root: &Node, cx: &mut Cx<'_>) {
     if root.find("outbound_proxy").is_some() {
         return;
     }
@@ -202,7 +213,8 @@ fn clash(one: &BindAddress, other: &BindAddress) -> bool {
 }
 
 /// A route names a credential that exists and that may go to its upstream.
-fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
+/// `hidden`: there are credentials that could not be read, which is reported.
+fn check_uses(file: &File, uses: &[RouteUse], hidden: bool, cx: &mut Cx<'_>) {
     let configured: &[(At<String>, At<Credential>)] =
         file.credentials.as_ref().map(|named| named.value.0.as_slice()).unwrap_or_default();
     for used in uses {
@@ -212,11 +224,8 @@ fn check_uses(file: &File, uses: &[RouteUse], cx: &mut Cx<'_>) {
             continue;
         }
         // What could not be read is reported where it stands.
-        let unreadable = match &file.credentials {
-            Some(named) => named.value.1.iter().any(|key| key == name.as_str()),
-            None => cx.has_errors(),
-        };
-        if unreadable {
+        let unreadable = |named: &At<Named<Credential>>| named.value.1.iter().any(|key| key == name.as_str());
+        if hidden || file.credentials.as_ref().is_some_and(unreadable) {
             continue;
         }
         let names: Vec<&str> = configured.iter().map(|(key, _)| key.value.as_str()).collect();

@@ -63,6 +63,7 @@ pub(super) fn route(
     let injects = block.credential.is_some();
     let request_headers = edits(block.request_headers.as_ref(), injects, true, cx);
     let response_headers = edits(block.response_headers.as_ref(), false, false, cx);
+    let on_unauthorized = on_unauthorized(block.on_unauthorized.as_ref(), cx);
     let condition = block.r#match.as_ref().map(|condition| &condition.value);
     let prefix = condition.and_then(|condition| condition.path_prefix.as_ref());
     if let Some(hosts) = condition.and_then(|condition| condition.hosts.as_ref())
@@ -95,7 +96,7 @@ pub(super) fn route(
         request_headers,
         response_headers,
         timeouts: timeouts(block.timeouts.as_ref().map(|timeouts| &timeouts.value))?,
-        on_unauthorized: on_unauthorized(block.on_unauthorized.as_ref(), cx)?,
+        on_unauthorized: on_unauthorized?,
         wait_for_token: block.wait_for_token.as_ref()?.value,
         clients: block.clients.as_ref().map(|list| super::clients::listed(Some(list))),
         allow_plaintext: block.allow_plaintext.as_ref()?.value,
@@ -208,13 +209,12 @@ fn upstream(
                 cx.error(urls.span, "`urls` is empty").hint("give one URL, or several");
                 return None;
             };
-            let options = options::options(block, urls, cx)?;
+            let options = options::options(block, urls, cx);
             if let (Some(block), Scheme::Http) = (&block.tls, origin.value.scheme()) {
                 cx.error(block.span, "`tls` has no effect on an http upstream")
                     .also(origin.span, "this is http");
             }
-            let http = block.http.as_ref()?;
-            let wrong = match (http.value, origin.value.scheme()) {
+            let wrong = match (block.http.as_ref()?.value, origin.value.scheme()) {
                 (HttpVersion::Http2, Scheme::Http) => {
                     Some(("`h2` needs an https upstream", "for HTTP/2 in cleartext write `h2c`"))
                 }
@@ -223,16 +223,16 @@ fn upstream(
                 }
                 _ => None,
             };
-            if let Some((title, hint)) = wrong {
+            if let (Some((title, hint)), Some(http)) = (wrong, &block.http) {
                 cx.error(http.span, title).also(origin.span, "the upstream").hint(hint);
             }
+            let outbound_proxy = outbound_proxy(block, urls, proxy, cx);
             let tls = match tls {
                 Some(tls) => tls?,
                 None => TlsClientConfig::default(),
             };
-            let outbound_proxy = outbound_proxy(block, urls, proxy, cx);
-            let config =
-                UpstreamConfig { origin: origin.value, http: http.value, tls, outbound_proxy, options };
+            let (http, options) = (block.http.as_ref()?.value, options?);
+            let config = UpstreamConfig { origin: origin.value, http, tls, outbound_proxy, options };
             Some((config, urls.value.clone()))
         }
     }
@@ -261,13 +261,13 @@ fn outbound_proxy(
 /// `tls:` of an upstream or credential: the files are read and the whole is tried.
 pub(super) fn tls(block: &At<Tls>, cx: &mut Cx<'_>) -> Option<TlsClientConfig> {
     let value = &block.value;
+    let readable = [
+        super::secret::file_if_given(value.ca.as_ref(), "the bundle", cx),
+        super::secret::file_if_given(value.cert.as_ref(), "the certificate", cx),
+        value.key.as_ref().is_none_or(|key| super::secret::check(key, "the private key", cx)),
+    ];
     let identity = match (&value.cert, &value.key) {
-        (Some(cert), Some(key)) => {
-            if !super::secret::check(key, "the private key", cx) {
-                return None;
-            }
-            Some(TlsIdentity { cert: cert.value.0.clone(), key: key.value.clone() })
-        }
+        (Some(cert), Some(key)) => Some(TlsIdentity { cert: cert.value.0.clone(), key: key.value.clone() }),
         (None, None) => None,
         (Some(cert), None) => {
             cx.error(cert.span, "`cert` needs `key`, its private key");
@@ -278,6 +278,9 @@ pub(super) fn tls(block: &At<Tls>, cx: &mut Cx<'_>) -> Option<TlsClientConfig> {
             return None;
         }
     };
+    if readable.contains(&false) {
+        return None;
+    }
     let config = TlsClientConfig {
         ca: value.ca.as_ref().map(|ca| ca.value.0.clone()),
         identity,

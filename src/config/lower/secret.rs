@@ -3,6 +3,7 @@
 use crate::config::context::Cx;
 use crate::config::problem::Problem;
 use crate::config::read::At;
+use crate::config::secrets::FileRef;
 use crate::secret::{SecretError, SecretSource};
 
 /// Reports a secret that cannot be read. Commands are not run here.
@@ -48,4 +49,23 @@ fn remedy(problem: &mut Problem, error: &SecretError) {
         }
         _ => problem,
     };
+}
+
+/// Whether a file that is no secret can be opened; reports why not, at its own place: one that is missing hides no other.
+pub(super) fn file(at: &At<FileRef>, what: &str, cx: &mut Cx<'_>) -> bool {
+    let path = &at.value.0;
+    let Err(error) = std::fs::File::open(path) else { return true };
+    let reason = match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    let error = SecretError::File { path: path.display().to_string(), reason };
+    remedy(cx.error(at.span, format!("{what} cannot be read: {error}")), &error);
+    false
+}
+
+/// The same for one that may be left out.
+pub(super) fn file_if_given(at: Option<&At<FileRef>>, what: &str, cx: &mut Cx<'_>) -> bool {
+    at.is_none_or(|at| file(at, what, cx))
 }

@@ -253,6 +253,7 @@ mod tests {
             cert: "tls.crt".into(),
             key: crate::secret::SecretSource::File("tls.key".into()),
             client_ca: client_ca.map(Into::into),
+            client_optional: false,
         };
         listener.tls = Some(tls(None));
         assert!(refuse_open_to_others(&listener, &socket).is_err());
