@@ -98,7 +98,7 @@ impl Prepared {
         &self,
         counters: &[Arc<RouteCounters>],
         gate: Option<Rc<Gate>>,
-        workers: usize,
+        (workers, notes): (usize, bool),
     ) -> Egress {
         let sites = rules(&self.config).enumerate().map(|(place, rule)| {
             RuleSite::new(
@@ -116,7 +116,7 @@ impl Prepared {
             sites.collect(),
             (guard, gate),
             self.mint.clone(),
-            MAX_ACTIVE.div_ceil(workers),
+            (MAX_ACTIVE.div_ceil(workers), notes),
         )
     }
 }

@@ -86,12 +86,14 @@ pub(super) async fn serve(
     let client = Rc::new(Client::new(Rc::clone(&link)));
     let mut timer = Timer::new();
     let mut read = Bytes::new();
+    // ALPN has no name for SOCKS: over TLS as well the first byte tells.
+    let socks = protocol == Protocol::Http1 && site.speaks_socks() && !link.is_inside();
     let detected = std::future::poll_fn(|cx| {
-        if protocol != Protocol::Auto {
+        if protocol != Protocol::Auto && !socks {
             return Poll::Ready(Ok(protocol));
         }
-        if let Poll::Ready(protocol) = detect::poll_protocol(&mut stream, cx, &mut read) {
-            return Poll::Ready(Ok(protocol));
+        if let Poll::Ready(found) = detect::poll_protocol(&mut stream, cx, &mut read) {
+            return Poll::Ready(Ok(if socks { protocol } else { found }));
         }
         match stop.wish() {
             Wish::Cut => return Poll::Ready(Err(End::Cut)),

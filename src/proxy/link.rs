@@ -58,13 +58,19 @@ impl Link {
         }
     }
 
+    /// Whether it runs through a tunnel that is intercepted.
+    pub fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
     /// A connection through a tunnel of the client of `outside`, which has proven who it is there.
     pub fn inside(outside: &Self, inside: Inside) -> Self {
         Self {
             limits: outside.limits,
             local_ip: outside.local_ip,
             secure: true,
-            forwarded: Forwarded::new(&Peer::default()),
+            // What stands in the fields of a request inside is the client's own word.
+            forwarded: Forwarded::new(&Peer { address: inside.address(), ..Peer::default() }),
             connection: Connection::new(None, None),
             inside: Some(inside),
         }

@@ -78,6 +78,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether there is an access or an audit log.
+    pub fn keeps_log(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// `pseudonym` is one for the whole process: it tells a loop (RFC 9110, 7.6.3).
     pub fn new(clock: Clock, pseudonym: &str, log: Option<Rc<WorkerLog>>) -> Self {
         let via = |version: &str| {

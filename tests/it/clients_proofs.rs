@@ -21,7 +21,7 @@ use crate::tls_rig::{Authority, Files, TlsWire};
 
 const PASSWORD: &str = "correct horse battery";
 
-fn hash(password: &str) -> String {
+pub(crate) fn hash(password: &str) -> String {
     hash_password(password.as_bytes()).expect("a hash")
 }
 
@@ -153,17 +153,17 @@ async fn an_unknown_name_takes_as_long_as_a_wrong_password_and_a_known_one_is_no
 }
 
 /// An issuer's key.
-struct Issuer {
+pub(crate) struct Issuer {
     key: rcgen::KeyPair,
     kid: &'static str,
 }
 
 impl Issuer {
-    fn new(kid: &'static str) -> Self {
+    pub(crate) fn new(kid: &'static str) -> Self {
         Self { key: rcgen::KeyPair::generate().expect("a key"), kid }
     }
 
-    fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         // An uncompressed point.
         let point = self.key.public_key_raw();
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -171,7 +171,7 @@ impl Issuer {
                "x": part(&point[1..33]), "y": part(&point[33..])})
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.sign_as(claims, Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) })
     }
 
@@ -185,7 +185,7 @@ fn now() -> i64 {
     Clock::System.wall().seconds()
 }
 
-fn claims(changes: Value) -> Value {
+pub(crate) fn claims(changes: Value) -> Value {
     let mut claims =
         json!({"iss": "https://id.example.com", "aud": "bearward", "sub": "batch", "exp": now() + 300});
     for (name, value) in changes.as_object().expect("a mapping") {

@@ -102,7 +102,8 @@ block! {
         required cert: FileRef;
         /// The PEM private key of `cert`.
         required key: SecretSource;
-        /// A PEM bundle: clients must show a certificate that one of these issued.
+        /// A PEM bundle: clients must show a certificate that one of these issued. Where each request must come from one of `clients`, and
+        /// some of those are not known by certificate, a client may come without.
         optional client_ca: FileRef;
     }
 }

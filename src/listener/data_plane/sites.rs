@@ -179,7 +179,7 @@ pub(super) fn sites(
             allowed_origins: listener.allowed_origins.clone(),
             egress: egress[index].as_ref().map(|egress| {
                 let gate = doors.gates[index].first().cloned().flatten();
-                Box::new(egress.site(counters, gate, doors.workers))
+                Box::new(egress.site(counters, gate, (doors.workers, identity.keeps_log())))
             }),
             unrouted: Arc::clone(&counters[listener.all_routes().count()]),
             labels: Rc::new(Labels::new(&listener.name, None, None)),

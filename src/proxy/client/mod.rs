@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use self::deadlines::Due;
 use super::RequestBody;
 use super::bound::Binding;
-use super::egress::{Intercept, Tunnel};
+use super::egress::{Intercept, Tunnel, Verdict};
 use super::interim::Interims;
 use super::link::Link;
 use super::throttle::Held;
@@ -73,6 +73,8 @@ pub struct Client {
     caller: RefCell<Option<Rc<Caller>>>,
     /// What is noted of the exchange, where a line of it is wanted.
     noted: RefCell<Option<Noted>>,
+    /// What an egress listener decided on it, for that line.
+    verdict: RefCell<Option<Box<Verdict>>>,
     /// Bytes of the bodies of the exchange.
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -141,6 +143,7 @@ impl Client {
             malformed: RefCell::new(Vec::new()),
             caller: RefCell::new(None),
             noted: RefCell::new(None),
+            verdict: RefCell::new(None),
             received: Cell::new(0),
             sent: Cell::new(0),
             waits_since: Cell::new(None),
@@ -232,6 +235,16 @@ impl Client {
     /// A line of this exchange is wanted.
     pub(in crate::proxy) fn keep_record(&self, noted: Noted) {
         self.noted.replace(Some(noted));
+    }
+
+    /// An egress listener has decided on the current request.
+    pub(super) fn decided(&self, verdict: Verdict) {
+        self.verdict.replace(Some(Box::new(verdict)));
+    }
+
+    /// What was decided on the current request. To be asked once a request.
+    pub(super) fn take_verdict(&self) -> Option<Box<Verdict>> {
+        self.verdict.take()
     }
 
     /// Adds to what is noted of the exchange.

@@ -63,7 +63,7 @@ fn judge<B>(egress: &Egress, client: &Client, request: &Request<B>) -> Result<Ad
     };
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
-    let (rule, action) = match egress.decide(&Ask { target: &target, client: name, form }) {
+    let (rule, action) = match egress.decide(client, &Ask { target: &target, client: name, form }) {
         Decision::Denied(rule) => return Ok(Admitted::Local(Local::Denied(rule))),
         Decision::Rule(rule) => (rule, egress.rules[rule].config.rule.action),
         Decision::Spared if scheme == Scheme::Https => (egress.rules.len() - 1, Action::Upgrade),
@@ -127,7 +127,7 @@ fn admit_connection<B>(egress: &Egress, client: &Client, request: &Request<B>) -
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
     let ask = Ask { target: &target, client: name, form: Form::Connection };
-    Ok(Admitted::Local(match egress.decide(&ask) {
+    Ok(Admitted::Local(match egress.decide(client, &ask) {
         Decision::Denied(rule) => Local::Denied(rule),
         Decision::Rule(rule) => Local::Connection(rule, target),
         Decision::Spared => Local::Connection(egress.rules.len() - 1, target),

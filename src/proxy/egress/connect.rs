@@ -2,6 +2,7 @@
 //!
 //! Owns: opening a tunnel. Its bytes are the listener's to copy.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +123,7 @@ impl Egress {
     }
 
     /// For the lines of what the rule answers itself.
-    fn labels(&self, rule: usize) -> Rc<Labels> {
+    pub(super) fn labels(&self, rule: usize) -> Rc<Labels> {
         Rc::new(Labels::new(&self.listener, Some(self.rules[rule].name()), None))
     }
 
@@ -173,7 +174,8 @@ where
 {
     let (rule, refusal) = match local {
         Local::Connection(rule, target) => {
-            match open(site, egress, client, request.into_body().into(), (rule, &target), held).await {
+            let asking = (&**client, client.address(request.headers()));
+            match open(site, egress, asking, request.into_body().into(), (rule, &target), held).await {
                 Ok(way) => {
                     client.switch_to(way);
                     let mut answer =
@@ -215,7 +217,7 @@ where
 pub(super) async fn open(
     at: &Site,
     egress: &Egress,
-    client: &Client,
+    (client, address): (&Client, Option<IpAddr>),
     incoming: ClientBody,
     (rule, target): (usize, &Target),
     held: Held,
@@ -223,7 +225,8 @@ pub(super) async fn open(
     let site = &egress.rules[rule];
     if site.config.rule.action == Action::Intercept {
         let now = at.identity.clock.wall();
-        return Ok(Switched::Intercept(egress.intercept(rule, target, client, incoming, now).await?));
+        let intercept = egress.intercept(rule, target, (client, address), incoming, now).await?;
+        return Ok(Switched::Intercept(intercept));
     }
     let stream = egress.dial(rule, target).await?;
     Ok(Switched::Tunnel(Tunnel {

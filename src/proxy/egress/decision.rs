@@ -1,10 +1,13 @@
 //! What was decided on a request, for the log.
 //!
-//! Owns: the log target `bearward::egress`. Lines are limited: whoever is refused can cause as many as it likes.
+//! Owns: the log target `bearward::egress`, and what the access log says of it. Lines of the former are limited: whoever is
+//! refused can cause as many as it likes.
 
 use super::Egress;
 use crate::names::Name;
 use crate::policy::egress::{Action, Ask, Target, decide};
+use crate::proxy::Client;
+use crate::telemetry::access::Record;
 use crate::telemetry::throttle::Throttle;
 
 /// The log of one listener in one worker.
@@ -22,9 +25,42 @@ pub(super) enum Decision {
     Spared,
 }
 
+const ALLOWED: &str = "allowed";
+
+impl Decision {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule(_) => ALLOWED,
+            Self::Denied(_) => "denied",
+            Self::Spared => "would_be_denied",
+        }
+    }
+}
+
+/// A decision as the line of its request tells it.
+#[derive(Debug)]
+pub(in crate::proxy) struct Verdict {
+    target: Target,
+    decision: &'static str,
+    /// What the rule does; none where no rule decided.
+    action: Option<Action>,
+}
+
+impl Verdict {
+    /// Whether it is denied, or would be.
+    pub(in crate::proxy) fn denies(&self) -> bool {
+        self.decision != ALLOWED
+    }
+
+    /// Tells the line.
+    pub(in crate::proxy) fn note(&self, record: &mut Record) {
+        record.egress(&self.target, self.decision, self.action.map(Action::as_str), self.denies());
+    }
+}
+
 impl Egress {
-    /// Decides and tells the log.
-    pub(super) fn decide(&self, ask: &Ask<'_>) -> Decision {
+    /// Decides and tells the logs.
+    pub(super) fn decide(&self, client: &Client, ask: &Ask<'_>) -> Decision {
         // The last rule is not asked.
         let rules = self.rules.iter().take(self.rules.len() - 1);
         let found = decide(rules.map(|site| &site.config.rule), ask);
@@ -37,6 +73,13 @@ impl Egress {
             found => Decision::Denied(found),
         };
         self.tell(ask.target, ask.client, found, decision);
+        if self.notes {
+            client.decided(Verdict {
+                target: ask.target.clone(),
+                decision: decision.as_str(),
+                action: found.map(|index| self.rules[index].config.rule.action),
+            });
+        }
         decision
     }
 

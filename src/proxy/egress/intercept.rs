@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub struct Inside {
     /// The target as it is written.
     authority: Box<str>,
     caller: Option<Rc<Caller>>,
+    /// The client's address, as CONNECT showed it.
+    address: Option<IpAddr>,
     /// The handshake asked for another name.
     misnamed: bool,
 }
@@ -53,6 +56,11 @@ impl Inside {
     /// Where the connection was opened to.
     pub(in crate::proxy) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The client's address.
+    pub(in crate::proxy) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The handshake asked for this name.
@@ -107,7 +115,7 @@ impl Egress {
         &self,
         rule: usize,
         target: &Target,
-        client: &Client,
+        (client, address): (&Client, Option<IpAddr>),
         incoming: ClientBody,
         now: UnixTime,
     ) -> Result<Intercept, Refusal> {
@@ -120,8 +128,8 @@ impl Egress {
         let origin = target.origin(Scheme::Https, self.rules[rule].config.upstream_port);
         let route = self.route(rule, origin.ok_or(Refusal::BadHost)?)?;
         route.upstream.warm(Instant::now()).await?;
-        let authority = target.to_string().into();
-        let inside = Inside { target: target.clone(), authority, caller: client.caller(), misnamed: false };
+        let (authority, caller) = (target.to_string().into(), client.caller());
+        let inside = Inside { target: target.clone(), authority, caller, address, misnamed: false };
         Ok(Intercept { leaf, inside, incoming })
     }
 
@@ -144,7 +152,7 @@ impl Egress {
         let path = path::normalize(uri.path())?;
         let name = inside.caller.as_ref().map(|caller| &caller.name);
         let form = Form::Intercepted(request.method(), &path);
-        let rule = match self.decide(&Ask { target: &inside.target, client: name, form }) {
+        let rule = match self.decide(client, &Ask { target: &inside.target, client: name, form }) {
             Decision::Denied(rule) => return Ok(Admitted::Local(Local::Denied(rule))),
             Decision::Rule(rule) => rule,
             Decision::Spared => self.rules.len() - 1,

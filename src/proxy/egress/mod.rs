@@ -38,6 +38,7 @@ use crate::upstream::{AddressGuard, Connector, Room, RoomConfig, TlsClient, Upst
 pub(super) use admit::admit;
 pub(super) use connect::{Local, answer};
 pub use connect::{Tunnel, TunnelCount};
+pub(super) use decision::Verdict;
 pub use intercept::{Inside, Intercept};
 
 /// Upstreams that one worker keeps for a listener.
@@ -138,6 +139,8 @@ pub struct Egress {
     max_active: usize,
     upstreams: RefCell<HashMap<(usize, Origin), Kept>>,
     log: DecisionLog,
+    /// Whether there is an access or audit log that tells decisions.
+    notes: bool,
 }
 
 #[derive(Debug)]
@@ -147,14 +150,15 @@ struct Kept {
 }
 
 impl Egress {
-    /// `rules` ends with the one for what passes only because of `dry_run`. `max_active`: requests under way to one upstream.
+    /// `rules` ends with the one for what passes only because of `dry_run`. `max_active`: requests under way to one upstream;
+    /// `notes`: whether decisions are told to an access or audit log.
     pub fn new(
         listener: Name,
         config: &EgressConfig,
         rules: Vec<RuleSite>,
         (guard, gate): (Arc<dyn AddressGuard>, Option<Rc<Gate>>),
         mint: Option<Arc<Mint>>,
-        max_active: usize,
+        (max_active, notes): (usize, bool),
     ) -> Self {
         Self {
             listener,
@@ -168,6 +172,7 @@ impl Egress {
             max_active,
             upstreams: RefCell::default(),
             log: DecisionLog::default(),
+            notes,
         }
     }
 

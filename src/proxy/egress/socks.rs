@@ -13,7 +13,9 @@ use super::decision::Decision;
 use crate::policy::egress::{Ask, Form, Target};
 use crate::proxy::authenticate::authenticate;
 use crate::proxy::handle::count_exceeding;
+use crate::proxy::note::note_socks;
 use crate::proxy::{Client, ClientBody, Refusal, Site, Switched};
+use crate::telemetry::counters::RouteCounters;
 
 /// Whether the client may use the listener; `user` and password are those of `clients: {…: {basic: …}}`.
 pub async fn admits(site: &Site, client: &Client, user: Option<(&[u8], &[u8])>) -> bool {
@@ -25,11 +27,29 @@ pub async fn admits(site: &Site, client: &Client, user: Option<(&[u8], &[u8])>) 
         value.set_sensitive(true);
         headers.insert(header::PROXY_AUTHORIZATION, value);
     }
+    let began = Instant::now();
     let known = authenticate(gate, client, &headers, true).await;
     if let Err(refusal) = &known {
-        site.unrouted.answered(refusal.status().as_u16(), std::time::Duration::ZERO);
+        note_socks(site, &site.labels, client, began);
+        ended(client, &site.unrouted, Some(refusal), began);
     }
     known.is_ok()
+}
+
+/// The answer was given: it is counted, and its line written.
+fn ended(client: &Client, counters: &RouteCounters, refusal: Option<&Refusal>, began: Instant) {
+    let (now, status) = (Instant::now(), refusal.map_or(200, |refusal| refusal.status().as_u16()));
+    if let Some(refusal) = refusal {
+        client.record(|record| {
+            let (slug, error) = refusal.words();
+            record.refused(slug, error);
+        });
+    }
+    counters.answered(status, now.saturating_duration_since(began));
+    if let Some(caller) = client.caller() {
+        caller.counters.answered(status);
+    }
+    client.end_record(status, now);
 }
 
 /// Opens a way to `target`: a tunnel, or one on which the client meets this proxy.
@@ -38,19 +58,18 @@ pub async fn open(site: &Site, client: &Rc<Client>, target: &Target) -> Result<S
     let began = Instant::now();
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
-    let decision = egress.decide(&Ask { target, client: name, form: Form::Connection });
+    let decision = egress.decide(client, &Ask { target, client: name, form: Form::Connection });
     let rule = match decision {
         Decision::Denied(rule) => Err(rule),
         Decision::Rule(rule) => Ok(rule),
         Decision::Spared => Ok(egress.rules.len() - 1),
     };
+    let decided = rule.map_or_else(|denied| denied, Some);
+    let counters = egress.counters(site, decided);
+    let labels = decided.map_or_else(|| Rc::clone(&site.labels), |rule| egress.labels(rule));
+    note_socks(site, &labels, client, began);
     let outcome = way(site, client, target, rule).await;
-    let counters = egress.counters(site, rule.map_or_else(|denied| denied, Some));
-    let status = outcome.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |_| 200);
-    counters.answered(status, began.elapsed());
-    if let Some(caller) = &caller {
-        caller.counters.answered(status);
-    }
+    ended(client, &counters, outcome.as_ref().err(), began);
     outcome
 }
 
@@ -73,7 +92,8 @@ async fn way(
     })?;
     let denied = |rule: usize| egress.rules[rule].name().clone();
     let rule = rule.map_err(|rule| Refusal::EgressDenied(rule.map(denied)))?;
-    connect::open(site, egress, client, ClientBody::Empty, (rule, target), pass.held)
+    let address = client.address(&HeaderMap::new());
+    connect::open(site, egress, (client, address), ClientBody::Empty, (rule, target), pass.held)
         .await
         .inspect_err(|_| counters.errors.increment())
 }

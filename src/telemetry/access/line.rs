@@ -18,15 +18,12 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record, time: &str) {
     if let Some(credential) = record.labels.as_ref().and_then(|labels| labels.credential.as_ref()) {
         text(out, ",\"credential\":\"", credential.as_str());
     }
+    egress(out, record);
     text(out, ",\"method\":\"", record.method.as_str());
-    if !record.authority.is_empty() {
-        out.extend_from_slice(b",\"authority\":\"");
-        escape_json(out, &record.authority);
-        out.push(b'"');
-    }
+    authority(out, record);
     out.extend_from_slice(b",\"path\":\"");
     escape_json(out, &record.path);
-    text(out, "\",\"protocol\":\"", version(record.version));
+    text(out, "\",\"protocol\":\"", protocol(record));
     number(out, ",\"status\":", u64::from(record.status.unwrap_or(CLIENT_CLOSED)));
     number(out, ",\"bytes_in\":", record.received);
     number(out, ",\"bytes_out\":", record.sent);
@@ -69,13 +66,38 @@ pub(super) fn audit(out: &mut Vec<u8>, record: &Record, time: &str) {
         (_, Some(_)) if record.refusal.is_some() => "failed",
         _ => "used",
     };
+    // Of a denial there is no use to tell.
+    let outcome = match record.decision {
+        Some((decision, _)) if record.usage() == Use::None => decision,
+        _ => outcome,
+    };
     text(out, ",\"outcome\":\"", outcome);
+    egress(out, record);
     text(out, ",\"method\":\"", record.method.as_str());
+    authority(out, record);
     number(out, ",\"status\":", u64::from(record.status.unwrap_or(CLIENT_CLOSED)));
     if record.replayed {
         out.extend_from_slice(b",\"replayed\":true");
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// What an egress listener decided.
+fn egress(out: &mut Vec<u8>, record: &Record) {
+    let Some((decision, action)) = record.decision else { return };
+    text(out, ",\"decision\":\"", decision);
+    if let Some(action) = action {
+        text(out, ",\"action\":\"", action);
+    }
+}
+
+/// Where a forward proxy was to go.
+fn authority(out: &mut Vec<u8>, record: &Record) {
+    if !record.authority.is_empty() {
+        out.extend_from_slice(b",\"authority\":\"");
+        escape_json(out, &record.authority);
+        out.push(b'"');
+    }
 }
 
 /// What both JSON lines begin with.
@@ -111,7 +133,7 @@ pub(super) fn combined(out: &mut Vec<u8>, record: &Record, time: &str) {
     out.push(b' ');
     escape_combined(out, &record.path);
     out.push(b' ');
-    out.extend_from_slice(version(record.version).as_bytes());
+    out.extend_from_slice(protocol(record).as_bytes());
     number(out, "\" ", u64::from(record.status.unwrap_or(CLIENT_CLOSED)));
     number(out, " ", record.sent);
     out.extend_from_slice(b" \"-\" \"");
@@ -120,6 +142,10 @@ pub(super) fn combined(out: &mut Vec<u8>, record: &Record, time: &str) {
     }
     escape_combined(out, &record.agent);
     out.extend_from_slice(b"\"\n");
+}
+
+fn protocol(record: &Record) -> &'static str {
+    if record.socks { "SOCKS5" } else { version(record.version) }
 }
 
 fn version(version: Version) -> &'static str {

@@ -194,7 +194,7 @@ impl WorkerLog {
             }
             self.added(&mut buffer, Target::Access);
         }
-        if record.audited() && record.usage() != Use::None {
+        if record.is_audited() {
             let mut buffer = self.audit.borrow_mut();
             line::audit(&mut buffer.bytes, &record, stamp.rfc3339(began));
             self.added(&mut buffer, Target::Audit);

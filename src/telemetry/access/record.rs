@@ -2,6 +2,7 @@
 //!
 //! Owns: the fields of a line, and that nothing secret becomes one.
 
+use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,6 +79,10 @@ pub struct Record {
     pub(super) incomplete: bool,
     pub(super) refusal: Option<(&'static str, &'static str)>,
     pub(super) usage: Use,
+    /// What it decided, and what the rule does.
+    pub(super) decision: Option<(&'static str, Option<&'static str>)>,
+    denied: bool,
+    pub(super) socks: bool,
 }
 
 impl Record {
@@ -94,10 +99,6 @@ impl Record {
 
     pub(super) fn accessed(&self) -> bool {
         self.accessed
-    }
-
-    pub(super) fn audited(&self) -> bool {
-        self.audited
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -152,6 +153,38 @@ impl Record {
         self.version = Version::HTTP_11;
         self.path.push(b'-');
         self.id.extend_from_slice(id.as_bytes());
+    }
+
+    /// A way that was asked for with SOCKS.
+    pub fn socks(&mut self, id: &HeaderValue, began: Instant) {
+        self.began = Some(began);
+        self.method = Method::CONNECT;
+        self.socks = true;
+        self.id.extend_from_slice(id.as_bytes());
+    }
+
+    /// What an egress listener decided on a request to `authority`. A way has no path: the authority stands in its place.
+    pub fn egress(
+        &mut self,
+        authority: &dyn std::fmt::Display,
+        decision: &'static str,
+        action: Option<&'static str>,
+        denied: bool,
+    ) {
+        self.authority.clear();
+        // Writing to a vector does not fail.
+        let _ = write!(self.authority, "{authority}");
+        self.decision = Some((decision, action));
+        self.denied = denied;
+        if self.method == Method::CONNECT {
+            self.path.clear();
+            self.path.extend_from_slice(&self.authority);
+        }
+    }
+
+    /// Whether a line of the audit log tells it: a token was asked for, or a rule denies it.
+    pub(super) fn is_audited(&self) -> bool {
+        self.audited && (self.usage != Use::None || self.denied)
     }
 
     /// Which listener and route.
