@@ -126,7 +126,7 @@ fn no_error_hides_another() {
             "    intercept: {ca_cert: {file: /no/a}, ca_key: {file: /no/b}}\n    rules: [{action: deny}]\n",
             "",
         ),
-        &["/no/a: no such file", "/no/b: no such file"],
+        &["neither /no/a nor /no/b is there"],
     );
     check(
         &rule(
