@@ -269,12 +269,13 @@ def machine():
 
 
 def report(results, options, load):
-    command = " ".join(["benches/egress/run", *sys.argv[1:]])
+    words = [word for before, word in zip(sys.argv, sys.argv[1:]) if before != "--out" and not word.startswith("--out")]
+    command = " ".join(["benches/egress/run", *words])
     return f"""{table(results, options)}
 
 Medians with ranges; a ratio is the median of those within one repetition. Written by `{command}` on {datetime.date.today()}:
 {machine()} (a shared guest, load {load[0]:.1f} to {load[1]:.1f}); {", ".join(peers.versions())}; {options.reps} interleaved
-repetitions, one worker or thread each, {options.mebibytes} MiB a transfer, 16 kept connections with answers of {len(BODY)} bytes.
+repetitions, one worker or thread and no access log each, {options.mebibytes} MiB a transfer, 16 kept connections with answers of {len(BODY)} bytes.
 """
 
 
