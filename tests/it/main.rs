@@ -94,4 +94,5 @@ mod tls_rig;
 mod token_proxy;
 mod trusted_proxies;
 mod try_it;
+mod upstream_certificates;
 mod upstream_names;
