@@ -48,7 +48,10 @@ pub(super) async fn run(
     let mut handshake = TlsAcceptor::from(leaf.server).accept(way);
     let greeted = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut handshake).poll(cx) {
-            return Poll::Ready(outcome.map_err(|error| refused(&error)));
+            return Poll::Ready(outcome.map_err(|error| {
+                site.egress.iter().for_each(|egress| egress.tell_broken_off(&inside, &error));
+                End::Closed
+            }));
         }
         match stop.wish() {
             Wish::Cut => return Poll::Ready(Err(End::Cut)),
@@ -72,15 +75,6 @@ pub(super) async fn run(
     let served: Pin<Box<dyn Future<Output = End>>> =
         Box::pin(serve(stream, protocol, link, site, limits, stop));
     served.await
-}
-
-/// Most often a client that does not trust the authority: worth a word that helps.
-fn refused(error: &io::Error) -> End {
-    tracing::debug!(
-        %error,
-        "a client broke off the handshake of an interception; does it trust the CA of `intercept`?"
-    );
-    End::Closed
 }
 
 impl AsyncRead for Way {

@@ -424,6 +424,13 @@ async fn curl_is_served_inside_over_both_versions_of_http() {
         .client("curl", &["-sS", "--cacert", "/etc/ssl/certs/ca-certificates.crt", &scene.url("/")])
         .await;
     assert_eq!(output.status.code(), Some(60), "{output:?}");
+    let own = format!("\"authority\":\"localhost:{}\"", scene.port);
+    crate::harness::eventually("the log says why", Duration::from_secs(10), async || {
+        let log = scene.run.everything();
+        let mut told = log.lines().filter(|line| line.contains("does it trust the CA of `intercept`?"));
+        told.any(|line| line.contains("\"level\":\"INFO\"") && line.contains(&own)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,9 @@
 //! Owns: the log target `bearward::egress`, and what the access log says of it. Lines of the former are limited: whoever is
 //! refused can cause as many as it likes.
 
-use super::Egress;
+use std::io;
+
+use super::{Egress, Inside};
 use crate::names::Name;
 use crate::policy::egress::{Action, Ask, Target, decide};
 use crate::proxy::Client;
@@ -81,6 +83,16 @@ impl Egress {
             });
         }
         decision
+    }
+
+    /// A client broke off the handshake of an interception. Most often it does not trust the authority.
+    pub fn tell_broken_off(&self, inside: &Inside, error: &io::Error) {
+        let Some(suppressed) = self.log.0.admit() else { return };
+        let (listener, authority) = (&self.listener, inside.authority());
+        tracing::info!(
+            target: "bearward::egress", %listener, authority, %error, suppressed,
+            "a client broke off the handshake of an interception: does it trust the CA of `intercept`?"
+        );
     }
 
     fn tell(&self, target: &Target, client: Option<&Name>, found: Option<usize>, decision: Decision) {
