@@ -126,93 +126,156 @@ fn question(config: &Config, test: &Test) -> Result<Question, String> {
     Ok(Question { target, scheme, method, path: Some(path), client })
 }
 
+/// What is asked about, and what answers.
+struct Scene<'c> {
+    config: &'c Config,
+    egress: &'c EgressConfig,
+    question: &'c Question,
+}
+
 /// The whole answer, and whether the request may go.
 async fn answer(
     config: &Config,
     (listener, egress): (&ListenerConfig, &EgressConfig),
     question: &Question,
 ) -> (String, bool) {
-    let form = match (&question.path, question.scheme) {
-        (None, _) => Form::Connection,
-        (Some(path), Scheme::Http) => Form::Request(&question.method, path),
-        (Some(path), Scheme::Https) => Form::SecureRequest(&question.method, path),
-    };
-    let ask = Ask { target: &question.target, client: question.client.as_ref(), form };
+    let scene = Scene { config, egress, question };
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "listener `{}`, target {}", listener.name, question.target);
-    for (place, rule) in egress.rules.iter().enumerate() {
-        let (name, action) = (&rule.route.name, rule.rule.action);
-        let _ = write!(text, "rule {} `{name}` ({}): ", place + 1, action.as_str());
-        match rule.rule.mismatch(&ask) {
-            Some(mismatch) => {
-                let _ = writeln!(text, "no, {mismatch}");
+    let allowed = match (&question.path, question.scheme) {
+        (None, _) => scene.decide(Form::Connection, &mut text).await.is_some(),
+        (Some(path), Scheme::Http) => {
+            scene.decide(Form::Request(&question.method, path), &mut text).await.is_some()
+        }
+        (Some(path), Scheme::Https) => scene.secure(path, &mut text).await,
+    };
+    (text, allowed)
+}
+
+impl Scene<'_> {
+    /// An https URL: clients ask for a way with CONNECT, and where that is intercepted the request inside is judged too.
+    async fn secure(&self, path: &str, text: &mut String) -> bool {
+        let method = &self.question.method;
+        let _ = writeln!(text, "as most clients ask, with CONNECT:");
+        match self.decide(Form::Connection, text).await {
+            Some(Action::Intercept) => {
+                let _ = writeln!(text, "the request inside:");
+                self.decide(Form::Intercepted(method, path), text).await.is_some()
             }
-            None if action == Action::Deny && !(egress.dry_run || rule.dry_run) => {
-                let _ = writeln!(text, "decides\nDENIED by the rule `{name}`");
-                return (text, false);
-            }
-            None if action == Action::Deny => {
-                let _ = writeln!(text, "decides; it would be denied, but for `dry_run`");
-                return spared(config, egress, question, text).await;
-            }
+            Some(_) => true,
             None => {
-                let _ = writeln!(text, "decides");
-                return allowed(config, egress, (rule, action), question, text).await;
+                let _ = writeln!(text, "as few clients ask, with the URL itself:");
+                self.decide(Form::SecureRequest(method, path), text).await.is_some()
             }
         }
     }
-    if egress.dry_run {
-        let _ = writeln!(text, "no rule allows it; it would be denied, but for `dry_run`");
-        return spared(config, egress, question, text).await;
-    }
-    let _ = writeln!(text, "DENIED: no rule allows it");
-    (text, false)
-}
 
-async fn spared(config: &Config, egress: &EgressConfig, question: &Question, text: String) -> (String, bool) {
-    let action = match (&question.path, question.scheme) {
-        (None, _) => Action::Tunnel,
-        (Some(_), Scheme::Http) => Action::Forward,
-        (Some(_), Scheme::Https) => Action::Upgrade,
-    };
-    allowed(config, egress, (&egress.unruled, action), question, text).await
-}
-
-/// What still stands between a rule that allows and the upstream: the binding of the token, and the network guard.
-async fn allowed(
-    config: &Config,
-    egress: &EgressConfig,
-    (rule, action): (&RuleConfig, Action),
-    question: &Question,
-    mut text: String,
-) -> (String, bool) {
-    if action == Action::StubTokenEndpoint {
-        let _ = writeln!(text, "ALLOWED: answered here, with a placeholder");
-        return (text, true);
-    }
-    // CONNECT shows no scheme; what is intercepted goes on over TLS.
-    let scheme = if action == Action::Intercept { Scheme::Https } else { question.scheme };
-    let Some(origin) = rule.origin(action, &question.target, scheme) else {
-        let _ = writeln!(text, "DENIED: the target is no origin");
-        return (text, false);
-    };
-    if let Some(name) = &rule.route.credential {
-        if let Err(error) = bound(config, name, rule, &origin) {
-            let _ = writeln!(text, "DENIED: {error}");
-            return (text, false);
+    /// Which rule decides, and what it does with what may go on.
+    async fn decide(&self, form: Form<'_>, text: &mut String) -> Option<Action> {
+        let egress = self.egress;
+        let ask = Ask { target: &self.question.target, client: self.question.client.as_ref(), form };
+        for (place, rule) in egress.rules.iter().enumerate() {
+            let (name, action) = (&rule.route.name, rule.rule.action);
+            let _ = write!(text, "rule {} `{name}` ({}): ", place + 1, action.as_str());
+            match rule.rule.mismatch(&ask) {
+                Some(mismatch) => {
+                    let _ = writeln!(text, "no, {mismatch}");
+                }
+                None if action == Action::Deny && !(egress.dry_run || rule.dry_run) => {
+                    let _ = writeln!(text, "decides\nDENIED by the rule `{name}`");
+                    return None;
+                }
+                None if action == Action::Deny => {
+                    let _ = writeln!(text, "decides; it would be denied, but for `dry_run`");
+                    return self.spared(form, text).await;
+                }
+                None => {
+                    let _ = writeln!(text, "decides");
+                    return self.allowed((rule, action), form, text).await.then_some(action);
+                }
+            }
         }
-        let _ = writeln!(text, "the token of `{name}` goes to {origin}");
+        if egress.dry_run {
+            let _ = writeln!(text, "no rule allows it; it would be denied, but for `dry_run`");
+            return self.spared(form, text).await;
+        }
+        let _ = writeln!(text, "DENIED: no rule allows it");
+        None
     }
-    if rule.route.upstream.outbound_proxy.is_some() && origin.dial_host().parse::<std::net::IpAddr>().is_err()
-    {
-        let _ = writeln!(text, "ALLOWED: through a proxy, which resolves the name");
-        return (text, true);
+
+    async fn spared(&self, form: Form<'_>, text: &mut String) -> Option<Action> {
+        let action = match form {
+            Form::Connection => Action::Tunnel,
+            Form::Request(..) => Action::Forward,
+            Form::SecureRequest(..) => Action::Upgrade,
+            Form::Intercepted(..) => Action::Intercept,
+        };
+        self.allowed((&self.egress.unruled, action), form, text).await.then_some(action)
     }
-    let guard = egress.network.clone().with_own_ports(&own_ports(config));
-    let passed = judge(&guard, &origin, &mut text).await;
-    let _ = writeln!(text, "{}", if passed { "ALLOWED" } else { "DENIED: no address may be dialled" });
-    (text, passed)
+
+    /// What still stands between a rule that allows and the upstream: the binding of the token, and the network guard.
+    async fn allowed(
+        &self,
+        (rule, action): (&RuleConfig, Action),
+        form: Form<'_>,
+        text: &mut String,
+    ) -> bool {
+        let (config, question) = (self.config, self.question);
+        if action == Action::StubTokenEndpoint {
+            let _ = writeln!(text, "ALLOWED: answered here, with a placeholder");
+            return true;
+        }
+        let scheme = if action == Action::Intercept { Scheme::Https } else { question.scheme };
+        let Some(origin) = rule.origin(action, &question.target, scheme) else {
+            let _ = writeln!(text, "DENIED: the target is no origin");
+            return false;
+        };
+        if let Some(name) = &rule.route.credential {
+            if let Err(error) = bound(config, name, rule, &origin) {
+                let _ = writeln!(text, "DENIED: {error}");
+                return false;
+            }
+            let _ = writeln!(text, "the token of `{name}` goes to {origin}");
+        }
+        limits(rule, form, text);
+        if rule.route.upstream.outbound_proxy.is_some()
+            && origin.dial_host().parse::<std::net::IpAddr>().is_err()
+        {
+            let _ = writeln!(text, "ALLOWED: through a proxy, which resolves the name");
+            return true;
+        }
+        let guard = self.egress.network.clone().with_own_ports(&own_ports(config));
+        let passed = judge(&guard, &origin, text).await;
+        let what = match (passed, action, form) {
+            (false, ..) => "DENIED: no address may be dialled",
+            (_, Action::Intercept, Form::Connection) => {
+                "ALLOWED: TLS is ended here, each request inside is judged"
+            }
+            (_, Action::Tunnel, _) => "ALLOWED: bytes pass untouched, nothing is injected",
+            _ => "ALLOWED",
+        };
+        let _ = writeln!(text, "{what}");
+        passed
+    }
+}
+
+/// What may be refused later for its number.
+fn limits(rule: &RuleConfig, form: Form<'_>, text: &mut String) {
+    let throttle = rule.route.throttle;
+    if matches!(form, Form::Connection) && rule.rule.action == Action::Intercept {
+        return;
+    }
+    if let Some(rate) = throttle.rate {
+        let _ = writeln!(
+            text,
+            "at most {} in {:?}, {} at once (`rate_limit`)",
+            rate.requests, rate.per, rate.burst
+        );
+    }
+    if let Some(places) = throttle.concurrency {
+        let _ = writeln!(text, "at most {places} at a time (`concurrency`)");
+    }
 }
 
 fn bound(config: &Config, name: &Name, rule: &RuleConfig, origin: &Origin) -> Result<(), String> {

@@ -92,6 +92,22 @@ fn the_shipped_configuration_is_valid_on_a_fresh_machine() {
 }
 
 #[test]
+fn the_egress_part_of_the_shipped_configuration_is_valid_without_its_marks() {
+    let shipped = std::fs::read_to_string(format!("{ROOT}/config.example.yaml")).expect("it is there");
+    let unmarked = |line: &str| {
+        let rest = line.strip_prefix("  #").filter(|rest| rest.starts_with("- ") || rest.starts_with("  "));
+        rest.map_or_else(|| format!("{line}\n"), |rest| format!("  {rest}\n"))
+    };
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, shipped.lines().map(unmarked).collect::<String>()).expect("written");
+    let output = bearward(&["check"], folder.path());
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{err}");
+    assert!(out.contains("valid; 2 listeners,"), "{out}");
+}
+
+#[test]
 fn problems_go_to_stderr_without_colour_and_end_with_a_count() {
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("config.yaml");

@@ -91,6 +91,83 @@ fn the_rule_that_decides_is_named_with_every_reason_before_it() {
 }
 
 #[test]
+fn every_action_is_explained_and_so_is_what_is_inside_an_interception() {
+    let run = Run::new("egress-actions");
+    let rules = json!([
+        {"name": "no-admin", "match": {"hosts": ["1.1.1.1"], "path_prefix": "/admin"}, "action": "deny"},
+        {"name": "inside", "match": {"hosts": ["1.1.1.1"], "ports": [443], "methods": ["GET"]}, "action": "intercept",
+         "credential": "it", "rate_limit": {"requests": 9, "per": "1m", "burst": 3}, "concurrency": 7},
+        {"name": "up", "match": {"hosts": ["1.1.1.1"], "ports": [80, 8443]}, "action": "upgrade"},
+        {"name": "plain", "match": {"hosts": ["1.1.1.2"]}, "action": "forward"},
+        {"name": "way", "match": {"hosts": ["1.1.1.2"]}, "action": "tunnel"},
+        {"name": "stub", "match": {"hosts": ["id.example"]}, "action": "stub_token_endpoint"},
+        {"name": "tried", "match": {"hosts": ["1.1.1.3"]}, "action": "deny", "dry_run": true},
+        {"name": "key-only", "match": {"hosts": ["1.1.1.4"], "clients": ["by-key"]}, "action": "tunnel"},
+        {"name": "user-only", "match": {"hosts": ["1.1.1.4"], "clients": ["by-user"]}, "action": "tunnel"},
+    ]);
+    let mut config = config(&run, &rules, &["https://1.1.1.1".to_owned()]);
+    config["listeners"][0]["intercept"] = crate::egress_intercept::make_ca(&run, &["1.1.1.1"]);
+    config["clients"] = json!({
+        "by-key": {"api_key": {"sha256": ["0".repeat(64)]}}, "by-user": {"unix_peer": {"uid": [1]}},
+        "by-address": {"cidr": ["192.0.2.0/24"]},
+        "by-token": {"jwt": {"issuer": "i", "audience": "a", "jwks_uri": "https://id.example/jwks"}},
+    });
+    config["listeners"][0]["clients"] = json!(["by-key", "by-user", "by-address", "by-token"]);
+    let check = |arguments: &[&str], code: i32, parts: &[&str]| {
+        let (got, out, err) = ask(&run, &config, &[&["policy", "test"], arguments].concat());
+        assert_eq!(got, Some(code), "{arguments:?} {out} {err}");
+        for part in parts {
+            assert!(out.contains(part) || err.contains(part), "`{part}` is not in: {out} {err}");
+        }
+    };
+    check(
+        &["CONNECT", "1.1.1.1:443"],
+        0,
+        &[
+            "`inside` (intercept): decides",
+            "the token of `it` goes to https://1.1.1.1",
+            "each request inside is judged",
+        ],
+    );
+    check(
+        &["GET", "https://1.1.1.1/x"],
+        0,
+        &[
+            "with CONNECT:",
+            "the request inside:",
+            "`inside` (intercept): decides",
+            "at most 9 in 60s, 3 at once",
+            "at most 7 at a time",
+        ],
+    );
+    check(&["GET", "https://1.1.1.1/admin/x"], 1, &["the request inside:", "DENIED by the rule `no-admin`"]);
+    check(
+        &["POST", "https://1.1.1.1/x"],
+        1,
+        &["the method is not among its `methods`", "DENIED: no rule allows it"],
+    );
+    check(&["GET", "http://1.1.1.1/x"], 0, &["`up` (upgrade): decides", "ALLOWED"]);
+    check(&["GET", "https://1.1.1.1:8443/x"], 0, &["as few clients ask", "`up` (upgrade): decides"]);
+    check(&["GET", "http://1.1.1.2/"], 0, &["`plain` (forward): decides"]);
+    check(&["GET", "https://1.1.1.2/"], 0, &["`way` (tunnel): decides", "bytes pass untouched"]);
+    check(&["POST", "http://id.example/token"], 0, &["answered here, with a placeholder"]);
+    check(
+        &["CONNECT", "1.1.1.3:443"],
+        0,
+        &["`tried` (deny): decides; it would be denied, but for `dry_run`"],
+    );
+    check(&["CONNECT", "1.1.1.4:443"], 1, &["the client is not among its `clients`"]);
+    for (client, code, rule) in [
+        ("by-key", 0, "`key-only` (tunnel): decides"),
+        ("by-user", 0, "`user-only` (tunnel): decides"),
+        ("by-address", 1, "no rule allows it"),
+        ("by-token", 1, "no rule allows it"),
+    ] {
+        check(&["--client", client, "CONNECT", "1.1.1.4:443"], code, &[rule]);
+    }
+}
+
+#[test]
 fn mistakes_in_rules_are_told_with_their_remedy() {
     let run = Run::new("egress-mistakes");
     let check = |rule: Value, change: &dyn Fn(&mut Value), parts: &[&str]| {
