@@ -22,12 +22,20 @@ impl Parse for HostGlob {
         HostPattern::parse(text).map(Self).map_err(|error| {
             let problem = ParseError::because(error);
             match error {
-                PatternError::NotAHost => problem.hint("ports have a list of their own: `ports: [443]`"),
+                PatternError::NotAHost => problem.hint(match text.split_once("://") {
+                    Some(_) => "write the host alone; its port goes into `ports: [443]`",
+                    None if text.parse::<IpNet>().is_ok() => {
+                        "a network is no host: `egress_network` judges the addresses that hosts resolve to"
+                    }
+                    None => "ports have a list of their own: `ports: [443]`",
+                }),
                 PatternError::PartOfLabel => {
                     problem.hint("`*.example.com` is one label, `**.example.com` any depth")
                 }
                 PatternError::DeepInside => problem.hint("write `*` for each label that may be anything"),
-                PatternError::NoName => problem,
+                PatternError::NoName => problem.hint(
+                    "labels of letters, digits and `-`, parted by single dots, such as `api.example.com`",
+                ),
             }
         })
     }

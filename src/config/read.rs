@@ -170,10 +170,11 @@ impl<T: Read> Read for Vec<At<T>> {
 
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         let Kind::List(items) = &node.kind else {
-            if let Some(problem) = wrong_type(node, "a list", cx)
-                && matches!(node.kind, Kind::Map(_))
-            {
-                problem.hint("begin each item with `- `");
+            if let Some(problem) = wrong_type(node, "a list", cx) {
+                problem.hint(match node.kind {
+                    Kind::Map(_) => "begin each item with `- `",
+                    _ => "put it in brackets: `[…]`",
+                });
             }
             return None;
         };

@@ -171,6 +171,18 @@ fn no_error_hides_another() {
         &with("grant: refresh_token", "grant: password\n    inject: []"),
         &["`refresh_token` has no meaning with this grant", "`inject` is empty"],
     );
+    // Plain http, limits that nothing reaches, networks for hosts.
+    check(
+        &egress(
+            "    rules: [{action: deny, concurrency: 3, rate_limit: {requests: 1}}]\n",
+            "clients:\n  j: {jwt: {issuer: i, audience: a, jwks_uri: 'http://far.example/j'}}\n",
+        ),
+        &["would come over plain http", "no effect on a rule that says `deny`"],
+    );
+    check(
+        &rule("{match: {hosts: ['10.0.0.0/8', 'https://a', 'a..b'], ports: 443}, action: tunnel}"),
+        &["a network is no host", "write the host alone", "parted by single dots", "put it in brackets"],
+    );
     // What cannot be read is reported once, and nothing that follows from it.
     for broken in ["credentials: [a]", "include: /no/such.yaml"] {
         let text = rule("{match: {hosts: [a.example], ports: [80]}, action: upgrade, credential: nobody}")
@@ -179,6 +191,37 @@ fn no_error_hides_another() {
         let problems = parse_plain(&text).expect_err("invalid");
         assert_eq!(problems.rendered.len(), 1, "{problems}");
     }
+}
+
+#[test]
+fn rules_that_are_never_reached_and_clients_that_nobody_can_be_are_warned_of() {
+    let warnings = |text: &str| {
+        let config = parse_plain(text).unwrap_or_else(|problems| panic!("{problems}"));
+        config.warnings.iter().map(|warning| warning.plain.clone()).collect::<String>()
+    };
+    let check = |one: &str, other: &str, shadowed: bool| {
+        let text = egress(&format!("    rules:\n      - {one}\n      - {other}\n"), "");
+        assert_eq!(warnings(&text).contains("rule 2 is never reached"), shadowed, "{one} {other}");
+    };
+    let of = |hosts: &str, more: &str, action: &str| {
+        format!("{{match: {{hosts: [{hosts}]{more}}}, action: {action}}}")
+    };
+    check(&of("'**'", "", "tunnel"), &of("a.b", "", "tunnel"), true);
+    check(&of("'*.b'", "", "tunnel"), &of("a.b", ", ports: [443]", "tunnel"), true);
+    check("{action: deny}", &of("a.b", "", "forward"), true);
+    check(&of("a.b", ", ports: ['1-99']", "upgrade"), &of("A.b.", ", ports: [80]", "forward"), true);
+    check(&of("a.b", "", "forward"), &of("a.b", "", "tunnel"), false);
+    check(&of("a.b", "", "tunnel"), &of("a.b", "", "intercept").replace("intercept", "deny"), false);
+    check(&of("a.b", ", ports: [443]", "tunnel"), &of("a.b", "", "tunnel"), false);
+    check(&of("'*.b'", "", "tunnel"), &of("b", "", "tunnel"), false);
+    check(&of("a.b", ", path_prefix: /x", "deny"), &of("a.b", "", "forward"), false);
+    check(&of("a.b", ", methods: [GET]", "forward"), &of("a.b", "", "forward"), false);
+    let clients = "clients:\n  u: {unix_peer: {uid: [1]}}\n  c: {cidr: [10.0.0.0/8]}\n";
+    let said = warnings(&egress("    clients: [u]\n    rules: []\n", clients));
+    assert!(said.contains("nobody can be it here") && said.contains("everything is denied"), "{said}");
+    let unix = egress("    clients: [c]\n    rules: [{action: deny}]\n", clients)
+        .replace("127.0.0.1:3128", "unix:/run/x");
+    assert!(warnings(&unix).contains("a Unix socket has none"));
 }
 
 #[test]

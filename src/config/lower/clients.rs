@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::config::addresses::HttpUrl;
 use crate::config::blocks::File;
 use crate::config::blocks::client::{ApiKey, Client, Jwt, Mtls, UnixPeerBlock};
 use crate::config::blocks::listener::Listener;
 use crate::config::context::Cx;
 use crate::config::read::At;
+use crate::listener::BindAddress;
 use crate::names::Name;
+use crate::origin::{Origin, Scheme};
 use crate::policy::clients::{
     ApiKeyConfig, BasicConfig, ClientConfig, Clients, JwtConfig, KeysFrom, MtlsConfig, Proof, UnixPeerConfig,
     jwt,
@@ -122,7 +125,7 @@ fn api_key(block: &At<ApiKey>, cx: &mut Cx<'_>) -> Option<Proof> {
 fn jwt(block: &At<Jwt>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Proof> {
     let Jwt { jwks_uri, jwks, algorithms, claims, leeway, .. } = &block.value;
     let keys = match (jwks_uri, jwks) {
-        (Some(uri), None) => Some(KeysFrom::Uri(uri.value.0.clone())),
+        (Some(uri), None) => are_genuine(uri, cx).then(|| KeysFrom::Uri(uri.value.0.clone())),
         (None, Some(file)) => Some(KeysFrom::File(file.value.0.clone())),
         _ => {
             if !cx.reported_in(block.span) {
@@ -158,6 +161,20 @@ fn jwt(block: &At<Jwt>, proxy: Option<&url::Url>, cx: &mut Cx<'_>) -> Option<Pro
             None => proxy.cloned(),
         },
     })))
+}
+
+/// Whoever could put keys of its own in their place would be every client.
+fn are_genuine(uri: &At<HttpUrl>, cx: &mut Cx<'_>) -> bool {
+    let Ok(origin) = Origin::of_url(&uri.value.0) else { return false };
+    if origin.scheme() == Scheme::Https || origin.is_loopback() {
+        return true;
+    }
+    cx.error(
+        uri.span,
+        "the issuer's keys would come over plain http: whoever is on the way could put others in their place",
+    )
+    .hint("use https; plain http is accepted on this machine alone");
+    false
 }
 
 fn unix_peer(block: &At<UnixPeerBlock>, cx: &mut Cx<'_>) -> Option<Proof> {
@@ -243,6 +260,7 @@ fn check_list(
             }
             continue;
         };
+        check_reach(listener, name, &block.value, cx);
         let asks = listener.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
         if block.value.mtls.is_some() && !asks {
             cx.error(
@@ -252,6 +270,22 @@ fn check_list(
             .hint("give the listener `tls: {cert: …, key: …, client_ca: {file: …}}`");
         }
     }
+}
+
+/// A client that can never be told from what reaches this socket.
+fn check_reach(listener: &Listener, name: &At<Name>, client: &Client, cx: &mut Cx<'_>) {
+    let Some(bind) = &listener.bind else { return };
+    let (title, hint) = match &bind.value {
+        BindAddress::Tcp(_) if client.unix_peer.is_some() => {
+            ("is known by its Unix socket, and the listener has none", "bind it to `unix:/path`")
+        }
+        BindAddress::Unix(_) if client.cidr.is_some() && listener.trusted_proxies.is_none() => (
+            "is known by its address, and a Unix socket has none",
+            "use `unix_peer`, or list `unix` in `trusted_proxies` if a proxy before it tells addresses",
+        ),
+        _ => return,
+    };
+    cx.warning(name.span, format!("the client `{}` {title}: nobody can be it here", name.value)).hint(hint);
 }
 
 fn unknown(name: &At<Name>, known: &[(At<String>, At<Client>)], cx: &mut Cx<'_>) {

@@ -53,6 +53,15 @@ pub(super) fn egress(
         .enumerate()
         .map(|(place, block)| rule(place, block, proxy.as_ref(), uses, cx))
         .collect();
+    let known: Vec<_> = rules.iter().map(|rule| rule.as_ref().map(|rule| &rule.rule)).collect();
+    super::shadow::check(blocks, &known, cx);
+    if let Some(list) =
+        block.rules.as_ref().filter(|list| list.value.is_empty() && !cx.reported_in(list.span))
+    {
+        cx.warning(list.span, "there is no rule: everything is denied").hint(
+            "`- {match: {hosts: [api.example.com], ports: [443]}, action: tunnel}` lets one host through",
+        );
+    }
     if via.is_some_and(|via| via.is_none()) {
         return None;
     }
@@ -304,6 +313,10 @@ fn check_condition(at: &At<RuleBlock>, action: Action, condition: &RuleMatch, cx
         for span in unseen.into_iter().flatten().filter(|_| action == Action::Tunnel) {
             cx.error(span, "a tunnel shows neither method nor path").hint("remove this condition");
         }
+    }
+    let limits = [block.rate_limit.as_ref().map(|at| at.span), block.concurrency.as_ref().map(|at| at.span)];
+    for span in limits.into_iter().flatten().filter(|_| action == Action::Deny) {
+        cx.error(span, "a limit has no effect on a rule that says `deny`: nothing passes").hint("remove it");
     }
     if let Some(tls) = block.tls.as_ref().filter(|_| !matches!(action, Action::Upgrade | Action::Intercept)) {
         cx.error(tls.span, format!("`tls` has no effect on a rule that says `{}`", action.as_str()));

@@ -16,6 +16,7 @@ mod login;
 mod pick;
 mod route;
 mod secret;
+mod shadow;
 mod store;
 mod throttle;
 mod upstream;
