@@ -1,5 +1,5 @@
 """The four proxies, each set up for the same job and tuned for it: replace Authorization by the token and pass the
-request on over kept connections. No access log, but for bearward's second entry. Metrics are on in bearward and in Envoy,
+request on over kept connections. No line a request is logged, but in bearward's second entry. Metrics are on in bearward and in Envoy,
 which has them always."""
 
 import json
@@ -29,7 +29,7 @@ class Setup:
         return path
 
 
-def bearward(s, binary=None, access="{enabled: false}"):
+def bearward(s, binary=None, logs="access: {enabled: false}, audit: {enabled: false}"):
     url = f"{'https' if s.upstream_tls else 'http'}://127.0.0.1:{s.origin_port}"
     upstream = f"{{urls: ['{url}']"
     if s.upstream_tls:
@@ -46,15 +46,15 @@ listeners:
 credentials: {{api: {{grant: static, token: {{file: {s.folder}/token}}}}}}
 store: {{kind: memory}}
 admin: {{bind: 'unix:{s.folder}/admin.sock'}}
-log: {{level: error, access: {access}}}
+log: {{level: error, {logs}}}
 limits: {{workers: {s.workers}, connections: {s.connections}}}
 """)
     return [os.path.abspath(binary or os.environ.get("BEARWARD", "target/dist/bearward")), "run", "-c", path]
 
 
 def logging(s):
-    """bearward with the access log that it writes by default, to a file."""
-    return bearward(s, access=f"{{enabled: true, file: {s.folder}/access.log}}")
+    """bearward with the two logs that it writes by default, each a line a request, to files."""
+    return bearward(s, logs=f"access: {{file: {s.folder}/access.log}}, audit: {{file: {s.folder}/audit.log}}")
 
 
 def nginx(s):

@@ -3,7 +3,7 @@
 import statistics
 
 PEERS = ("nginx", "haproxy", "envoy")
-TITLES = {"bearward": "bearward", "logging": "with access log", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+TITLES = {"bearward": "bearward", "logging": "with its logs", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
 COLOURS = {"bearward": "#c2410c", "nginx": "#15803d", "haproxy": "#1d4ed8", "envoy": "#7e22ce"}
 
 

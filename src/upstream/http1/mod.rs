@@ -8,6 +8,7 @@
 mod apart;
 mod framing;
 mod head;
+mod spare;
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -277,7 +278,7 @@ where
         let (head, body) = request.into_parts();
         let bodiless = body.is_end_stream();
         let outgoing = &mut self.outgoing;
-        outgoing.bytes = Vec::with_capacity(2048);
+        outgoing.bytes = spare::take_bytes();
         outgoing.written = 0;
         outgoing.framing =
             head::write_request(&head, bodiless, body.size_hint().exact(), &mut outgoing.bytes)?;
@@ -413,7 +414,7 @@ where
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = self.room;
         let mut buffer = if self.unread.is_empty() {
-            BytesMut::with_capacity(room)
+            spare::take_buffer(room)
         } else {
             let mut buffer = std::mem::take(&mut self.unread)
                 .try_into_mut()
@@ -424,7 +425,11 @@ where
         let before = buffer.len();
         let outcome = pin!(self.transport.read_buf(&mut buffer)).poll(cx);
         let count = buffer.len() - before;
-        self.unread = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
+        if buffer.is_empty() {
+            spare::keep_buffer(buffer);
+        } else {
+            self.unread = buffer.freeze();
+        }
         if count >= room {
             self.room = (room * 2).min(MOST_READ);
         } else if count < room / 4 && outcome.is_ready() {
@@ -537,8 +542,7 @@ where
         if self.written == self.bytes.len() {
             self.written = 0;
             if self.body.is_none() && self.piece.is_empty() {
-                // Its memory is of use to the next connection.
-                self.bytes = Vec::new();
+                spare::keep_bytes(std::mem::take(&mut self.bytes));
             } else {
                 self.bytes.clear();
             }
