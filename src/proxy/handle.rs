@@ -3,7 +3,6 @@
 //! Owns: the order of work. Credentials are injected last, after everything that could remove them.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
@@ -21,17 +20,16 @@ use super::bound;
 use super::exchange::exchange;
 use super::headers::{self, Seen};
 use super::inject;
+use super::no_token::wait_for_token;
 use super::note::note_request;
 use super::pick;
 use super::request_id::X_REQUEST_ID;
 use super::spare::{Edits, Spare};
 use super::target::target;
-use super::throttle;
+use super::throttle::{self, refuse_exceeding};
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
-use crate::credential::{TokenReader, Unavailable};
 use crate::telemetry::access::Use;
-use crate::telemetry::counters::RouteCounters;
 
 pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
@@ -120,31 +118,6 @@ where
         told.set(answer.headers_mut());
     }
     answer
-}
-
-/// More than the client, or the route, may have.
-#[cold]
-pub(super) fn refuse_exceeding(
-    exceeded: &throttle::Exceeded,
-    id: &HeaderValue,
-    counters: &Arc<RouteCounters>,
-    client: &Rc<Client>,
-    began: Instant,
-) -> Response<ResponseBody> {
-    count_exceeding(exceeded.whose, counters, client);
-    let mut answer = refuse(&exceeded.refusal, id, counters, client, began);
-    if let Some(told) = &exceeded.told {
-        told.set(answer.headers_mut());
-    }
-    answer
-}
-
-/// Counts it where the limit stands.
-pub(super) fn count_exceeding(whose: throttle::Whose, counters: &RouteCounters, client: &Client) {
-    match (whose, client.caller()) {
-        (throttle::Whose::Client, Some(caller)) => caller.counters.throttled.increment(),
-        _ => counters.throttled.increment(),
-    }
 }
 
 /// The same with the token of the user who sends it.
@@ -390,33 +363,4 @@ pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
     if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
-}
-
-/// No token now: waits where the route says so, else tells the client.
-#[cold]
-async fn wait_for_token(
-    identity: &Identity,
-    route: &Route,
-    token: &std::cell::RefCell<TokenReader>,
-    mut unavailable: Unavailable,
-) -> Result<(HeaderValue, u64), Refusal> {
-    let deadline = Instant::now() + route.wait_for_token;
-    let cell = Arc::clone(token.borrow().cell());
-    let mut changes = cell.changes();
-    while !route.wait_for_token.is_zero() {
-        changes.mark_unchanged();
-        match token.borrow_mut().authorize(identity.clock.boot()) {
-            Ok(token) => return Ok(token),
-            Err(still) => unavailable = still,
-        }
-        if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
-            break;
-        }
-    }
-    let now = identity.clock.boot();
-    Err(Refusal::NoToken {
-        credential: cell.name().clone(),
-        state: unavailable.state,
-        retry_after: unavailable.retry_at.map(|at| at.since(now)),
-    })
 }

@@ -32,6 +32,7 @@ mod inject;
 mod interim;
 mod limits;
 mod link;
+mod no_token;
 mod note;
 mod pick;
 mod proof;

@@ -4,12 +4,17 @@
 //! and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers). Costs two looks where nothing is limited.
 
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
 
-use super::{Client, Refusal};
+use super::answer::refuse;
+use super::{Client, Refusal, ResponseBody};
 use crate::route::rate::{Allowance, Limiter, Place, RateKey, Verdict};
+use crate::telemetry::counters::RouteCounters;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -165,4 +170,29 @@ impl Told {
 /// Rounded up.
 fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// More than the client, or the route, may have.
+#[cold]
+pub(super) fn refuse_exceeding(
+    exceeded: &Exceeded,
+    id: &HeaderValue,
+    counters: &Arc<RouteCounters>,
+    client: &Rc<Client>,
+    began: Instant,
+) -> Response<ResponseBody> {
+    count_exceeding(exceeded.whose, counters, client);
+    let mut answer = refuse(&exceeded.refusal, id, counters, client, began);
+    if let Some(told) = &exceeded.told {
+        told.set(answer.headers_mut());
+    }
+    answer
+}
+
+/// Counts it where the limit stands.
+pub(super) fn count_exceeding(whose: Whose, counters: &RouteCounters, client: &Client) {
+    match (whose, client.caller()) {
+        (Whose::Client, Some(caller)) => caller.counters.throttled.increment(),
+        _ => counters.throttled.increment(),
+    }
 }

@@ -12,8 +12,8 @@ use super::connect::{self, Local};
 use super::decision::Decision;
 use crate::policy::egress::{Ask, Form, Target};
 use crate::proxy::authenticate::authenticate;
-use crate::proxy::handle::count_exceeding;
 use crate::proxy::note::note_socks;
+use crate::proxy::throttle::count_exceeding;
 use crate::proxy::{Client, ClientBody, Refusal, Site, Switched};
 use crate::telemetry::counters::RouteCounters;
 
