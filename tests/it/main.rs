@@ -13,6 +13,7 @@ mod clients_rig;
 mod config;
 mod conformance;
 mod egress;
+mod egress_bypass;
 mod egress_clients;
 mod egress_ends;
 mod egress_inside;

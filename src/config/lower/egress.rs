@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::route::{self, RouteUse};
 use crate::clock::Clock;
-use crate::config::blocks::egress::{EgressNetwork, RuleBlock, RuleMatchBlock, ViaProxy, ViaProxyBlock};
+use crate::config::blocks::egress::{EgressNetwork, RuleBlock, RuleMatchBlock};
 use crate::config::blocks::listener::{InterceptBlock, Listener};
 use crate::config::context::Cx;
 use crate::config::egress::HostGlob;
@@ -38,7 +38,7 @@ pub(super) fn egress(
     let blocks: &[At<RuleBlock>] =
         block.rules.as_ref().map(|rules| rules.value.as_slice()).unwrap_or_default();
     super::listener::unique(blocks.iter().filter_map(|rule| rule.value.name.as_ref()), "rule", cx);
-    let via = block.via_proxy.as_ref().map(|via| via_proxy(via, cx));
+    let via = block.via_proxy.as_ref().map(|via| super::via::proxy(via, cx));
     let proxy = match &via {
         Some(via) => via.clone(),
         None => proxy.cloned(),
@@ -236,7 +236,7 @@ fn rule(
     let request_headers = route::edits(block.request_headers.as_ref(), injects, true, cx);
     let response_headers = route::edits(block.response_headers.as_ref(), false, false, cx);
     let tls = block.tls.as_ref().map(|tls| route::tls(tls, cx));
-    let via = block.via_proxy.as_ref().map(|via| via_proxy(via, cx));
+    let via = block.via_proxy.as_ref().map(|via| super::via::proxy(via, cx));
     let on_unauthorized = route::on_unauthorized(block.on_unauthorized.as_ref(), cx);
     let outbound_proxy = match via {
         Some(via) => Some(via?),
@@ -386,36 +386,4 @@ fn origins(condition: &RuleMatch, scheme: Scheme, port: Option<u16>) -> Option<V
     let pairs =
         condition.hosts.iter().flat_map(|host| ports.iter().map(move |port| (host.to_string(), *port)));
     pairs.map(|(host, port)| Target::new(&host, port).ok()?.origin(scheme, None)).collect()
-}
-
-/// A proxy with its user and password, where they have fields of their own.
-fn via_proxy(via: &At<ViaProxy>, cx: &mut Cx<'_>) -> Option<url::Url> {
-    match &via.value {
-        ViaProxy::Url(url) => Some(url.0.clone()),
-        ViaProxy::Full(block) => with_password(block, cx),
-    }
-}
-
-fn with_password(block: &ViaProxyBlock, cx: &mut Cx<'_>) -> Option<url::Url> {
-    let at = block.url.as_ref()?;
-    let mut url = at.value.0.clone();
-    match (&block.username, &block.password) {
-        (None, None) => {}
-        (Some(username), password) => {
-            // Fails only for URLs that can have no user.
-            url.set_username(&username.value.0).ok()?;
-            if let Some(password) = password {
-                if !super::secret::check(password, "the proxy's password", cx) {
-                    return None;
-                }
-                let secret = password.value.read_blocking().ok()?;
-                url.set_password(Some(secret.expose())).ok()?;
-            }
-        }
-        (None, Some(password)) => {
-            cx.error(password.span, "`password` needs `username`");
-            return None;
-        }
-    }
-    Some(url)
 }

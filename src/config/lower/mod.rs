@@ -20,6 +20,7 @@ mod shadow;
 mod store;
 mod throttle;
 mod upstream;
+mod via;
 
 use std::net::{IpAddr, SocketAddr};
 
