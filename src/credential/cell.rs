@@ -5,6 +5,8 @@
 //! for each generation, so that no reference count is shared between cores.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
@@ -108,6 +110,7 @@ pub struct TokenCell {
     current: Arc<ArcSwap<View>>,
     changed: watch::Sender<u64>,
     rejected: watch::Sender<u64>,
+    kept_by_others: AtomicBool,
 }
 
 impl TokenCell {
@@ -119,7 +122,18 @@ impl TokenCell {
             current: Arc::new(ArcSwap::from_pointee(View { sequence: 0, published: Arc::new(nothing) })),
             changed: watch::channel(0).0,
             rejected: watch::channel(0).0,
+            kept_by_others: AtomicBool::new(false),
         })
+    }
+
+    /// Somebody else keeps the token fresh: after a refusal it is read again at once, and there is nothing else to wait for.
+    pub(super) fn leave_to_others(&self) {
+        self.kept_by_others.store(true, Relaxed);
+    }
+
+    /// How long a successor may take after a refusal.
+    pub fn patience(&self) -> Duration {
+        if self.kept_by_others.load(Relaxed) { Duration::from_millis(500) } else { Duration::from_secs(5) }
     }
 
     /// The credential's name.

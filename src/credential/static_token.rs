@@ -48,6 +48,7 @@ impl Task {
     ) -> Self {
         let facts = Facts::nothing(config.min_interval);
         let rejections = cell.rejections();
+        cell.leave_to_others();
         let board = Board::new(cell, clock.clone(), "none", config.required, facts.clone());
         let file = FileWatch::begin(source.path().into_iter().collect()).await;
         let mut task = Self {

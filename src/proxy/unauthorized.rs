@@ -13,7 +13,7 @@ use super::{Identity, Route};
 use crate::clock::BootTime;
 use crate::credential::State;
 
-/// How long a refused request waits for the token that follows.
+/// How long a request that is sent again waits for room.
 const WAIT: Duration = Duration::from_secs(5);
 /// How long a route that refuses fresh tokens forces none; doubled each time, up to the limit.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
@@ -92,7 +92,7 @@ pub(super) async fn newer_token(
     if !repeatable {
         return None;
     }
-    let deadline = Instant::now() + WAIT;
+    let deadline = Instant::now() + cell.patience();
     loop {
         changes.mark_unchanged();
         if let Some(bearer) = newer() {

@@ -13,6 +13,7 @@ use crate::harness::bearward::Bearward;
 use crate::harness::eventually;
 use crate::harness::run::Run;
 use crate::login::{command, printed};
+use crate::proxy_rig::OriginServer;
 use crate::replay_rig::{Asked, Provider};
 
 const TOKENS: &str = r#"{"access_token":"AT","token_type":"bearer","expires_in":3600}"#;
@@ -216,4 +217,33 @@ async fn a_replaced_assertion_is_sent_with_the_next_request_and_none_twice_for_w
     })
     .await;
     assert!(rig.bearward.stop().await.success());
+}
+
+/// Nobody makes a new static token for the asking: a refused one is read again, and what that brings is all there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_token_that_is_refused_is_read_again_and_not_waited_for() {
+    let run = Arc::new(Run::new("static-refused"));
+    let origin = OriginServer::scripted(|stream, request| {
+        let answer: &[u8] = if request.contains("the-new-static-token") {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        } else {
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+        };
+        std::io::Write::write_all(stream, answer).is_ok()
+    });
+    let token = run.secret_file("token", "the-old-static-token");
+    let path = PathBuf::from(token["file"].as_str().expect("a path"));
+    let config = run.config(&origin.url(), &json!({"grant": "static", "token": token}));
+    let bearward = Bearward::start(&run, &config).await;
+    bearward.until_state("fresh", Duration::from_secs(20)).await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(bearward.get("/").await.status, 401);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // The file is looked at each second, so that this is one of two ways to the new token.
+    replace(&path, "the-new-static-token");
+    eventually("the new token is taken", Duration::from_secs(5), async || {
+        (bearward.get("/").await.status == 200).then_some(())
+    })
+    .await;
+    bearward.stop().await;
 }
