@@ -67,6 +67,7 @@ def details(results, workers, names):
 
 def at_rest(results, names):
     idle = results["idle"]
+    names = [name for name in names if name in idle["memory"]]
     lines = ["| | " + " | ".join(title(name) for name in names) + " |", "| --- |" + " ---: |" * len(names)]
 
     def row(what, of):
