@@ -6,8 +6,13 @@
 //! was written is used by the next connection while it is still in the cache.
 
 mod apart;
+mod body;
+mod error;
 mod framing;
 mod head;
+mod outgoing;
+#[cfg(feature = "fuzzing")]
+mod read_all;
 mod spare;
 
 use std::io;
@@ -16,51 +21,23 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+pub(super) use self::body::Http1Body;
+pub(super) use self::error::Http1Error;
 use self::framing::{Reading, Writing};
+use self::outgoing::{COPIED, Outgoing};
+#[cfg(feature = "fuzzing")]
+pub(super) use self::read_all::read_all;
 use super::{Admission, AnswerBody, BodyPiece, ExchangeError, SendError, Transport};
 
 /// How much is read at a time: by an answer that did not fill more, and at most.
 const LEAST_READ: usize = 4 * 1024;
 const MOST_READ: usize = 64 * 1024;
-/// Pieces of a request up to this length are copied behind what waits to be written; longer ones are written from where
-/// they lie.
-const COPIED: usize = 8 * 1024;
 /// What may come before the head of the final answer is whole: that head, and interim answers (RFC 9110, 15.2).
 const MAX_BEFORE_ANSWER: usize = 256 * 1024;
-
-/// What breaks an exchange off.
-#[derive(Debug, thiserror::Error)]
-pub enum Http1Error {
-    /// It was closed before a byte of the answer.
-    #[error("the upstream closed the connection without an answer")]
-    Closed,
-    /// It was closed in the middle of an answer.
-    #[error("the upstream closed the connection in the middle of its answer")]
-    Truncated,
-    /// Reading or writing failed.
-    #[error("the connection to the upstream failed: {0}")]
-    Io(#[from] io::Error),
-    /// What came is not HTTP/1.1.
-    #[error("the upstream's answer is not HTTP/1.1")]
-    Malformed,
-    /// A head, an extension or trailers beyond the limit.
-    #[error("the upstream's answer is beyond the limits of HTTP/1.1 fields")]
-    TooLarge,
-    /// The request's own body does not have the length that its head tells, or broke off.
-    #[error("the body of the request broke off")]
-    Request,
-}
-
-impl Http1Error {
-    /// Whether the upstream sent what is not HTTP.
-    pub(super) fn is_protocol(&self) -> bool {
-        matches!(self, Self::Malformed | Self::TooLarge)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Idle<B: Body + 'static> {
@@ -103,85 +80,6 @@ enum State {
     Switched,
     /// Nothing can be done with it any more.
     Broken,
-}
-
-/// What of a request is still to be written.
-#[derive(Debug)]
-struct Outgoing<B> {
-    /// Heads, frames, short pieces.
-    bytes: Vec<u8>,
-    written: usize,
-    /// A long piece behind them, and what closes it.
-    piece: Bytes,
-    close: &'static [u8],
-    body: Option<B>,
-    framing: Writing,
-    flushed: bool,
-}
-
-impl<B> Outgoing<B> {
-    fn is_done(&self) -> bool {
-        self.body.is_none() && self.is_empty() && self.flushed
-    }
-
-    fn is_empty(&self) -> bool {
-        self.written == self.bytes.len() && self.piece.is_empty()
-    }
-}
-
-/// The body of an answer, as far as it was read with its head.
-#[derive(Debug)]
-pub struct Http1Body {
-    /// A piece that is there.
-    first: Option<Frame<Bytes>>,
-    /// Pieces that another task reads.
-    apart: Option<apart::Pieces>,
-    /// What is still to come, where that is known.
-    left: Option<u64>,
-    /// Nothing more is read.
-    ended: bool,
-}
-
-impl Http1Body {
-    /// Whether nothing more comes.
-    pub(super) fn is_end_stream(&self) -> bool {
-        self.ended && self.first.is_none()
-    }
-
-    /// What is still to come.
-    pub(super) fn size_hint(&self) -> SizeHint {
-        // Chunks stay chunks: whoever reads them may read trailers.
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-
-    /// The next piece of what does not need its connection any more.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<BodyPiece>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(self.count(first))));
-        }
-        let piece = match &mut self.apart {
-            Some(apart) if !self.ended => ready!(apart.poll(cx)),
-            _ => None,
-        };
-        Poll::Ready(match piece {
-            Some(Ok(frame)) => {
-                let frame = self.count(frame);
-                self.ended = frame.is_trailers() || self.left == Some(0);
-                Some(Ok(frame))
-            }
-            other => {
-                self.ended = true;
-                other
-            }
-        })
-    }
-
-    fn count(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if let (Some(left), Some(piece)) = (&mut self.left, frame.data_ref()) {
-            *left = left.saturating_sub(piece.len() as u64);
-        }
-        frame
-    }
 }
 
 impl<B> Connection<B>
@@ -481,79 +379,6 @@ where
     }
 }
 
-impl<B> Outgoing<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    /// Takes the next piece of the body.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http1Error>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-        let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Err(Http1Error::Request)),
-            None => {
-                self.body = None;
-                return Poll::Ready(self.framing.end(None, &mut self.bytes));
-            }
-        };
-        let ended = body.is_end_stream();
-        match frame.into_data() {
-            Ok(piece) if !piece.is_empty() => {
-                let close = self.framing.frame(&piece, &mut self.bytes)?;
-                if piece.len() <= COPIED {
-                    self.bytes.extend_from_slice(&piece);
-                    self.bytes.extend_from_slice(close);
-                } else {
-                    (self.piece, self.close) = (piece, close);
-                }
-            }
-            Ok(_) => {}
-            Err(frame) => {
-                self.body = None;
-                let trailers = frame.into_trailers().ok();
-                return Poll::Ready(self.framing.end(trailers.as_ref(), &mut self.bytes));
-            }
-        }
-        // The end goes out with the last piece. A long one has to be written first.
-        if ended && self.piece.is_empty() {
-            self.body = None;
-            return Poll::Ready(self.framing.end(None, &mut self.bytes));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes a part of what waits.
-    fn poll_out(&mut self, cx: &mut Context<'_>, transport: &mut Transport) -> Poll<io::Result<()>> {
-        let bytes = &self.bytes[self.written..];
-        let count = if self.piece.is_empty() {
-            ready!(Pin::new(transport).poll_write(cx, bytes))?
-        } else {
-            let slices = [io::IoSlice::new(bytes), io::IoSlice::new(&self.piece)];
-            let first = usize::from(bytes.is_empty());
-            ready!(Pin::new(transport).poll_write_vectored(cx, &slices[first..]))?
-        };
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.flushed = false;
-        let of_bytes = count.min(bytes.len());
-        self.written += of_bytes;
-        bytes::Buf::advance(&mut self.piece, count - of_bytes);
-        if self.written == self.bytes.len() {
-            self.written = 0;
-            if self.body.is_none() && self.piece.is_empty() {
-                spare::keep_bytes(std::mem::take(&mut self.bytes));
-            } else {
-                self.bytes.clear();
-            }
-            if self.piece.is_empty() {
-                self.bytes.extend_from_slice(std::mem::take(&mut self.close));
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
@@ -568,48 +393,4 @@ fn written_first(written: Poll<Result<(), Http1Error>>, otherwise: Http1Error) -
 
 fn failed<B>(error: ExchangeError, unsent: Option<Request<B>>, answered: bool) -> SendError<B> {
     SendError { error, unsent, untaken: None, unprocessed: false, answered }
-}
-
-/// What is read of answers that come in these pieces: for each the status, fields, body and whether it ended, up to the
-/// first that does not.
-#[cfg(feature = "fuzzing")]
-pub(super) fn read_all(pieces: &mut dyn Iterator<Item = Bytes>, asked: &Method) -> Vec<String> {
-    let (mut unread, mut found) = (Bytes::new(), Vec::new());
-    let mut fill = |unread: &mut Bytes| match pieces.next() {
-        Some(piece) => {
-            *unread = [&unread[..], &piece[..]].concat().into();
-            true
-        }
-        None => false,
-    };
-    loop {
-        let mut again = false;
-        let answered = loop {
-            match head::read_answer(&mut unread, asked, again) {
-                Ok(Some(answered)) => break answered,
-                Ok(None) => again = !unread.is_empty(),
-                Err(_) => return found,
-            }
-            if !fill(&mut unread) {
-                return found;
-            }
-        };
-        let head::Answered { response, body: mut reading, persists } = answered;
-        let (mut data, mut trailers) = (Vec::new(), None);
-        let whole = loop {
-            match reading.take(&mut unread) {
-                Ok(Some(frame)) => match frame.into_data() {
-                    Ok(piece) => data.extend_from_slice(&piece),
-                    Err(frame) => trailers = frame.into_trailers().ok(),
-                },
-                Ok(None) if reading == Reading::Done => break true,
-                Ok(None) if fill(&mut unread) => {}
-                Ok(None) | Err(_) => break false,
-            }
-        };
-        found.push(format!("{response:?} {data:?} {trailers:?} {whole} {persists}"));
-        if !whole || !persists || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return found;
-        }
-    }
 }
