@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod file_watch;
+pub mod http1;
 pub mod idp;
 pub mod listener;
 pub mod names;

@@ -10,9 +10,9 @@ use http::{Request, Response};
 use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
-use super::http1::Http1Error;
 use super::http2::Stream;
 use super::{Admission, AnswerBody, DialError, Pool, Transport, http1};
+use crate::http1::Http1Error;
 
 /// A place for one request. Dropped in the middle of an exchange it ends the exchange: by closing the connection, or
 /// over HTTP/2 by resetting the stream.

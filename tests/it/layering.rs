@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[(&str, u8)] = &[
     ("clock", 0),
     ("file_watch", 0),
+    ("http1", 0),
     ("names", 0),
     ("origin", 0),
     ("secret", 0),

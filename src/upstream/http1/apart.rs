@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 
-use super::{Connection, Http1Error};
+use super::Connection;
+use crate::http1::Http1Error;
 use crate::upstream::{Admission, BodyPiece};
 
 /// The answer's pieces, as they are read. Dropped, it ends the exchange.

@@ -8,8 +8,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::Http1Error;
-use super::framing::{Reading, Writing};
+use crate::http1::{Http1Error, Reading, Writing, may_be_whole, parse_digits, persists};
 
 /// The longest head of an answer.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -32,7 +31,7 @@ pub(super) fn write_request(
     let mut chunked = false;
     for (name, value) in &head.headers {
         if *name == header::CONTENT_LENGTH {
-            told = Some(parse_digits(value.as_bytes()).ok_or(Http1Error::Request)?);
+            told = Some(parse_digits(value.as_bytes()).ok_or(Http1Error::Body)?);
         } else if *name == header::TRANSFER_ENCODING {
             if bodiless {
                 continue;
@@ -47,7 +46,7 @@ pub(super) fn write_request(
     let writing = match (bodiless, chunked, told.or(length)) {
         // It may tell the length of nothing, and of nothing else.
         (true, _, length) if told.is_none() || length == Some(0) => Writing::Done,
-        (true, ..) => return Err(Http1Error::Request),
+        (true, ..) => return Err(Http1Error::Body),
         (false, true, _) if told.is_none() => Writing::chunked(head.headers.get_all(header::TRAILER)),
         (false, false, Some(length)) => {
             if told.is_none() {
@@ -62,7 +61,7 @@ pub(super) fn write_request(
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
             Writing::chunked(head.headers.get_all(header::TRAILER))
         }
-        (false, true, _) => return Err(Http1Error::Request),
+        (false, true, _) => return Err(Http1Error::Body),
     };
     out.extend_from_slice(b"\r\n");
     Ok(writing)
@@ -131,13 +130,6 @@ pub(super) fn read_answer(
     Ok(Some(Answered { response, body, persists }))
 }
 
-/// Whether the end of a head may be there: an empty line.
-fn may_be_whole(read: &[u8]) -> bool {
-    // A body behind it can only add to what is found, so the end is looked at last.
-    let is_end = |at: usize| matches!(read.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
-    memchr::memchr_iter(b'\n', read).any(is_end)
-}
-
 /// RFC 9112, 6.3.
 fn framing(
     status: StatusCode,
@@ -174,46 +166,6 @@ fn framing(
         Some(length) => Reading::Length(length),
         None => Reading::ToTheEnd,
     })
-}
-
-/// RFC 9112, 9.3.
-fn persists(old: bool, headers: &HeaderMap) -> bool {
-    let says = |word: &[u8]| {
-        headers.get_all(header::CONNECTION).iter().any(|line| {
-            line.as_bytes()
-                .split(|byte| *byte == b',')
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
-        })
-    };
-    !says(b"close") && (!old || says(b"keep-alive"))
-}
-
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// The fields at the end of a body, with the empty line behind them; `None` as long as they are not there whole.
-pub(super) fn read_trailers(read: &mut Bytes, limit: usize) -> Result<Option<HeaderMap>, Http1Error> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    match httparse::parse_headers(read, &mut fields) {
-        Ok(httparse::Status::Complete((length, fields))) => {
-            let mut trailers = HeaderMap::new();
-            for field in fields {
-                let name =
-                    HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Http1Error::Malformed)?;
-                let value = HeaderValue::from_bytes(field.value).map_err(|_| Http1Error::Malformed)?;
-                trailers.append(name, value);
-            }
-            read.advance(length);
-            Ok(Some(trailers))
-        }
-        Ok(httparse::Status::Partial) if read.len() < limit => Ok(None),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => Err(Http1Error::TooLarge),
-        Err(_) => Err(Http1Error::Malformed),
-    }
 }
 
 #[cfg(test)]

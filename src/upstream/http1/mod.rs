@@ -7,35 +7,28 @@
 
 mod apart;
 mod body;
-mod error;
-mod framing;
 mod head;
-mod outgoing;
 #[cfg(feature = "fuzzing")]
 mod read_all;
-mod spare;
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Frame};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 pub(super) use self::body::Http1Body;
-pub(super) use self::error::Http1Error;
-use self::framing::{Reading, Writing};
-use self::outgoing::{COPIED, Outgoing};
 #[cfg(feature = "fuzzing")]
 pub(super) use self::read_all::read_all;
 use super::{Admission, AnswerBody, BodyPiece, ExchangeError, SendError, Transport};
+use crate::http1::{Http1Error, Outgoing, Reader, Reading};
 
-/// How much is read at a time: by an answer that did not fill more, and at most.
-const LEAST_READ: usize = 4 * 1024;
-const MOST_READ: usize = 64 * 1024;
+/// Pieces of a request up to this length go out with what stands before them.
+const COPIED: usize = 8 * 1024;
 /// What may come before the head of the final answer is whole: that head, and interim answers (RFC 9110, 15.2).
 const MAX_BEFORE_ANSWER: usize = 256 * 1024;
 
@@ -48,10 +41,7 @@ pub(super) struct Idle<B: Body + 'static> {
 #[derive(Debug)]
 pub(super) struct Connection<B: Body + 'static> {
     transport: Transport,
-    /// What was read and belongs to nothing yet.
-    unread: Bytes,
-    /// How much is read at a time.
-    room: usize,
+    reader: Reader,
     reading: Reading,
     outgoing: Outgoing<B>,
     state: State,
@@ -90,18 +80,9 @@ where
     pub(super) fn open(transport: Transport) -> Box<Self> {
         Box::new(Self {
             transport,
-            unread: Bytes::new(),
-            room: LEAST_READ,
+            reader: Reader::default(),
             reading: Reading::Done,
-            outgoing: Outgoing {
-                bytes: Vec::new(),
-                written: 0,
-                piece: Bytes::new(),
-                close: b"",
-                body: None,
-                framing: Writing::Done,
-                flushed: true,
-            },
+            outgoing: Outgoing::new(COPIED),
             state: State::Idle,
             method: Method::GET,
             heard: 0,
@@ -114,7 +95,7 @@ where
 
     /// Whether the exchange on it is complete in both directions, and it can serve the next.
     pub(super) fn is_idle(&self) -> bool {
-        self.state == State::Idle && self.persists && self.unread.is_empty() && self.outgoing.is_done()
+        self.state == State::Idle && self.persists && self.reader.unread.is_empty() && self.outgoing.is_done()
     }
 
     /// Looks after a connection that is idle; whether it still is. What an upstream sends without having been asked is an
@@ -175,12 +156,9 @@ where
     fn begin(&mut self, request: Request<B>) -> Result<(), Http1Error> {
         let (head, body) = request.into_parts();
         let bodiless = body.is_end_stream();
-        let outgoing = &mut self.outgoing;
-        outgoing.bytes = spare::take_bytes();
-        outgoing.written = 0;
-        outgoing.framing =
-            head::write_request(&head, bodiless, body.size_hint().exact(), &mut outgoing.bytes)?;
-        outgoing.body = (!bodiless).then_some(body);
+        let length = body.size_hint().exact();
+        self.outgoing
+            .begin((!bodiless).then_some(body), |out| head::write_request(&head, bodiless, length, out))?;
         self.method = head.method;
         self.state = State::Head;
         self.heard = 0;
@@ -195,10 +173,10 @@ where
         loop {
             // An upstream may answer and close without having read everything: its answer counts.
             let written = self.poll_write(cx);
-            let mut again = !self.unread.is_empty();
+            let mut again = !self.reader.unread.is_empty();
             loop {
-                if !self.unread.is_empty()
-                    && let Some(answered) = head::read_answer(&mut self.unread, &self.method, again)?
+                if !self.reader.unread.is_empty()
+                    && let Some(answered) = head::read_answer(&mut self.reader.unread, &self.method, again)?
                 {
                     if is_interim(answered.response.status()) {
                         informed(answered.response);
@@ -207,7 +185,7 @@ where
                     }
                     return Poll::Ready(Ok(self.take_answer(answered)));
                 }
-                again = !self.unread.is_empty();
+                again = !self.reader.unread.is_empty();
                 if self.heard > MAX_BEFORE_ANSWER {
                     return Poll::Ready(Err(ExchangeError::Endless));
                 }
@@ -220,7 +198,7 @@ where
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(written_first(written, error.into()))),
                     Poll::Pending => {
                         return match written {
-                            Poll::Ready(Err(error @ Http1Error::Request)) => Poll::Ready(Err(error.into())),
+                            Poll::Ready(Err(error @ Http1Error::Body)) => Poll::Ready(Err(error.into())),
                             // What the other side said before it closed may still be on its way.
                             _ => Poll::Pending,
                         };
@@ -252,10 +230,10 @@ where
 
     /// The next piece of what was read, if there is one. A body that ended with it leaves the connection idle.
     fn take_piece(&mut self) -> Result<Option<Frame<Bytes>>, Http1Error> {
-        let piece = self.reading.take(&mut self.unread)?;
+        let piece = self.reading.take(&mut self.reader.unread)?;
         if piece.is_some() {
             // What is wrong with what follows is found when that is taken.
-            let _ = self.reading.look_ahead(&mut self.unread);
+            let _ = self.reading.look_ahead(&mut self.reader.unread);
         }
         if self.reading == Reading::Done {
             self.state = State::Idle;
@@ -308,59 +286,13 @@ where
         error
     }
 
-    /// Reads what is there behind what was read before; 0: the other side has closed.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let room = self.room;
-        let mut buffer = if self.unread.is_empty() {
-            spare::take_buffer(room)
-        } else {
-            let mut buffer = std::mem::take(&mut self.unread)
-                .try_into_mut()
-                .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-            buffer.reserve(room);
-            buffer
-        };
-        let before = buffer.len();
-        let outcome = pin!(self.transport.read_buf(&mut buffer)).poll(cx);
-        let count = buffer.len() - before;
-        if buffer.is_empty() {
-            spare::keep_buffer(buffer);
-        } else {
-            self.unread = buffer.freeze();
-        }
-        if count >= room {
-            self.room = (room * 2).min(MOST_READ);
-        } else if count < room / 4 && outcome.is_ready() {
-            self.room = (room / 2).max(LEAST_READ);
-        }
-        outcome
+        self.reader.poll_fill(cx, &mut self.transport)
     }
 
     /// Writes as much as can be written now. Ready: the request is written whole.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http1Error>> {
-        loop {
-            // Short pieces of a body go out with the head.
-            while self.outgoing.piece.is_empty()
-                && self.outgoing.bytes.len() - self.outgoing.written < COPIED
-                && self.outgoing.body.is_some()
-            {
-                match self.outgoing.poll_body(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => break,
-                }
-            }
-            if self.outgoing.is_empty() {
-                if !self.outgoing.flushed {
-                    let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
-                    flushed?;
-                    self.outgoing.flushed = true;
-                }
-                // Here the body was asked, and has nothing.
-                return if self.outgoing.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
-            ready!(self.outgoing.poll_out(cx, &mut self.transport))?;
-        }
+        self.outgoing.poll(cx, &mut self.transport)
     }
 
     /// Whether the upstream has switched protocols, so that the bytes can be taken out.
@@ -370,7 +302,7 @@ where
 
     /// The bytes below it, and what was read of them already. `None`: the request was not yet written whole.
     pub(super) fn into_transport(self) -> Option<(Transport, Bytes)> {
-        self.outgoing.is_done().then_some((self.transport, self.unread))
+        self.outgoing.is_done().then_some((self.transport, self.reader.unread))
     }
 
     /// Gives the exchange a task of its own, to its end. It keeps the place of its request.

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use super::framing::Reading;
 use super::head;
+use crate::http1::Reading;
 
 /// What is read of answers that come in these pieces: for each the status, fields, body and whether it ended, up to the
 /// first that does not.

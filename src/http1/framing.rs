@@ -7,8 +7,7 @@ use http::header::GetAll;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::Frame;
 
-use super::Http1Error;
-use super::head::read_trailers;
+use super::{Http1Error, read_trailers};
 
 /// Extensions of all chunks of a body, and the fields at its end.
 const MAX_EXTENSIONS: u32 = 16 * 1024;
@@ -16,7 +15,7 @@ const MAX_TRAILERS: usize = 16 * 1024;
 
 /// What is still to be read of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub enum Reading {
     /// So many bytes.
     Length(u64),
     /// Chunks.
@@ -28,7 +27,7 @@ pub(super) enum Reading {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chunked {
+pub struct Chunked {
     part: Part,
     extensions: u32,
 }
@@ -54,12 +53,13 @@ enum Part {
 }
 
 impl Reading {
-    pub(super) fn chunked() -> Self {
+    /// Chunks, from the first on.
+    pub fn chunked() -> Self {
         Self::Chunked(Chunked { part: Part::Begin, extensions: 0 })
     }
 
     /// Takes the next piece of the body out of what was read. `None`: more has to be read first, or it is done.
-    pub(super) fn take(&mut self, read: &mut Bytes) -> Result<Option<Frame<Bytes>>, Http1Error> {
+    pub fn take(&mut self, read: &mut Bytes) -> Result<Option<Frame<Bytes>>, Http1Error> {
         match self {
             Self::Done => Ok(None),
             Self::ToTheEnd => Ok((!read.is_empty()).then(|| Frame::data(std::mem::take(read)))),
@@ -89,7 +89,7 @@ impl Reading {
     }
 
     /// Passes over what only frames, so that an end that is there is seen.
-    pub(super) fn look_ahead(&mut self, read: &mut Bytes) -> Result<(), Http1Error> {
+    pub fn look_ahead(&mut self, read: &mut Bytes) -> Result<(), Http1Error> {
         if let Self::Chunked(chunked) = self
             && chunked.ends(read)?
         {
@@ -184,7 +184,7 @@ fn take(read: &mut Bytes, most: u64) -> Bytes {
 
 /// What is still to be written of a body.
 #[derive(Debug)]
-pub(super) enum Writing {
+pub enum Writing {
     /// So many bytes.
     Length(u64),
     /// Chunks, with the trailers that the head declared.
@@ -194,11 +194,13 @@ pub(super) enum Writing {
 }
 
 impl Writing {
-    pub(super) fn length(length: u64) -> Self {
+    /// So many bytes.
+    pub fn length(length: u64) -> Self {
         if length == 0 { Self::Done } else { Self::Length(length) }
     }
 
-    pub(super) fn chunked(declared: GetAll<'_, HeaderValue>) -> Self {
+    /// Chunks. `declared`: the lines that name the trailers that may follow.
+    pub fn chunked(declared: GetAll<'_, HeaderValue>) -> Self {
         let names: Vec<_> = declared
             .iter()
             .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
@@ -208,11 +210,11 @@ impl Writing {
     }
 
     /// What stands before a piece of data, and behind it.
-    pub(super) fn frame(&mut self, piece: &Bytes, out: &mut Vec<u8>) -> Result<&'static [u8], Http1Error> {
+    pub fn frame(&mut self, piece: &Bytes, out: &mut Vec<u8>) -> Result<&'static [u8], Http1Error> {
         let length = piece.len() as u64;
         match self {
             Self::Length(left) => {
-                *left = left.checked_sub(length).ok_or(Http1Error::Request)?;
+                *left = left.checked_sub(length).ok_or(Http1Error::Body)?;
                 if *left == 0 {
                     *self = Self::Done;
                 }
@@ -223,15 +225,15 @@ impl Writing {
                 out.extend_from_slice(b"\r\n");
                 Ok(b"\r\n")
             }
-            Self::Done => Err(Http1Error::Request),
+            Self::Done => Err(Http1Error::Body),
         }
     }
 
     /// The body has ended.
-    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Result<(), Http1Error> {
+    pub fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Result<(), Http1Error> {
         match std::mem::replace(self, Self::Done) {
             // It would be taken for whole.
-            Self::Length(_) => return Err(Http1Error::Request),
+            Self::Length(_) => return Err(Http1Error::Body),
             Self::Chunked(declared) => {
                 out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
