@@ -281,6 +281,11 @@ fn expectations() -> Vec<Row> {
     ]
 }
 
+/// Those that wait for nothing.
+pub(crate) fn fields_at_once() -> Vec<Row> {
+    [syntax(), hops(), claims()].concat()
+}
+
 /// All rows of this file.
 pub(crate) fn rows() -> Vec<Row> {
     [syntax(), hops(), claims(), expectations()].concat()

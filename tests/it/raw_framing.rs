@@ -323,7 +323,7 @@ fn sequences() -> Vec<Row> {
         .with_answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
         .answers(&[200, 200])
         .sees("POST /2 HTTP/1.1\r\n")
-        .sees("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        .sees("\r\n\r\nhello"),
         row("a request behind an answer by HTTP/1.0", format!("GET /1 HTTP/1.1\r\n{host}\r\nGET /2 HTTP/1.1\r\n{host}\r\n"))
             .with_answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
             .answers(&[200, 200])

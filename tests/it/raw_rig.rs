@@ -5,7 +5,7 @@
 //! not ours, our token in an answer, a connection that is neither answered nor closed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -154,6 +154,21 @@ fn hear(stream: &mut TcpStream, open: &Mutex<usize>) -> Option<Heard> {
     Some(Heard::Whole(text(&bytes)))
 }
 
+/// A message with its chunks put together.
+fn joined(message: &str) -> String {
+    let Some((head, mut rest)) = message.split_once("\r\n\r\n") else { return String::new() };
+    if fields_of(&format!("{head}\r\n\r\n"), "transfer-encoding").is_empty() {
+        return String::new();
+    }
+    let mut whole = format!("{head}\r\n\r\n");
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        whole.push_str(after.get(..size).unwrap_or_default());
+        rest = after.get(size + 2..).unwrap_or_default();
+    }
+    whole
+}
+
 /// What a row expects of the connection to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Then {
@@ -181,6 +196,18 @@ pub(crate) struct Row {
     breaks_off: bool,
     once: bool,
     upstream_kept: Option<bool>,
+    /// Which final answers are to HEAD.
+    to_head: Vec<usize>,
+    /// How many bytes are written at a time.
+    piece: usize,
+    /// The client has said all then, and nothing follows.
+    ends: bool,
+    /// When the answer was written nobody knew that it would be the last.
+    unsaid: bool,
+    /// How many bytes come first and alone.
+    first: usize,
+    /// It is no whole head.
+    none: bool,
 }
 
 /// A row that sends these bytes.
@@ -199,6 +226,12 @@ pub(crate) fn row(what: &str, sends: impl AsRef<[u8]>) -> Row {
         breaks_off: false,
         once: false,
         upstream_kept: None,
+        to_head: if sends.as_ref().starts_with(b"HEAD ") { vec![0] } else { Vec::new() },
+        piece: usize::MAX,
+        ends: false,
+        unsaid: false,
+        first: 0,
+        none: false,
     }
 }
 
@@ -306,10 +339,61 @@ impl Row {
         self
     }
 
+    /// This target instead of `/1`.
+    pub(crate) fn at_target(mut self, target: &str) -> Self {
+        self.sends = String::from_utf8(self.sends).expect("text").replacen("/1", target, 1).into_bytes();
+        self
+    }
+
     /// Another method than GET.
     pub(crate) fn by(mut self, method: &str) -> Self {
         self.sends = String::from_utf8(self.sends).expect("text").replacen("GET", method, 1).into_bytes();
+        if method == "HEAD" { self.head_at(0) } else { self }
+    }
+
+    /// This final answer, too, is to a HEAD.
+    pub(crate) fn head_at(mut self, index: usize) -> Self {
+        self.to_head.push(index);
         self
+    }
+
+    /// The client has said all then.
+    pub(crate) fn ends(mut self) -> Self {
+        self.ends = true;
+        self.then = Then::Closes;
+        self
+    }
+
+    /// What ends the connection comes behind the answer.
+    pub(crate) fn unsaid(mut self) -> Self {
+        self.unsaid = true;
+        self
+    }
+
+    /// The first so many bytes are written alone.
+    pub(crate) fn cut_at(mut self, at: usize) -> Self {
+        self.first = at;
+        self.may_be_hasty()
+    }
+
+    /// A refusal that does not wait for the body, which comes late, may be the last answer.
+    fn may_be_hasty(mut self) -> Self {
+        if self.then == Then::GoesOn && self.answers.iter().any(|status| !matches!(status, 100 | 200)) {
+            self.then = Then::Either;
+            self.unsaid = true;
+        }
+        self
+    }
+
+    /// No request comes of it, and no answer, or the answer that it is none.
+    pub(crate) fn no_request(mut self) -> Self {
+        self.none = true;
+        self
+    }
+
+    /// What is sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.sends
     }
 
     /// HTTP/1.0 with keep-alive instead of HTTP/1.1.
@@ -333,17 +417,31 @@ pub(crate) fn run(rows: Vec<Row>) {
 }
 
 /// The same with other routes to the origin.
-pub(crate) fn run_with(rows: Vec<Row>, routes: impl FnOnce(&str) -> Vec<RouteConfig>) {
-    let recorder = Recorder::start();
-    let rig = Rig::start(routes(&format!("http://{}", recorder.address)));
+pub(crate) fn run_with(rows: Vec<Row>, routes: impl Fn(&str) -> Vec<RouteConfig>) {
+    // The origin may hear of what broke off when the next row has begun: such rows have an origin of their own.
+    let (cut, whole): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.cut);
     let mut failures = Vec::new();
-    for row in rows {
-        if let Err(problem) = try_row(&rig, &recorder, &row) {
-            let sent = String::from_utf8_lossy(&row.sends[..row.sends.len().min(300)]).into_owned();
-            failures.push(format!("{}: {problem}\n  sent {sent:?}", row.what));
+    for rows in [cut, whole] {
+        let recorder = Recorder::start();
+        let rig = Rig::start(routes(&format!("http://{}", recorder.address)));
+        for row in rows {
+            if let Err(problem) = try_row(&rig, &recorder, &row) {
+                let sent = String::from_utf8_lossy(&row.sends[..row.sends.len().min(300)]).into_owned();
+                failures.push(format!("{}: {problem}\n  sent {sent:?}", row.what));
+            }
         }
     }
     assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Runs them once more: each by itself, in pieces of this many bytes.
+pub(crate) fn run_in_pieces(rows: Vec<Row>, sizes: &[usize]) {
+    let in_pieces = |(index, row): (usize, Row)| {
+        let size = sizes[index % sizes.len()];
+        let what = format!("{} in pieces of {size}", row.what);
+        Row { what, piece: size, ..row }.may_be_hasty()
+    };
+    run(rows.into_iter().enumerate().map(in_pieces).collect());
 }
 
 fn try_row(rig: &Rig, recorder: &Recorder, row: &Row) -> Result<(), String> {
@@ -379,7 +477,17 @@ fn try_row(rig: &Rig, recorder: &Recorder, row: &Row) -> Result<(), String> {
     if row.breaks_off {
         return ensure(got.is_empty() || breaks_off(&got), "the client takes it for whole");
     }
-    let statuses = statuses(&got, row)?;
+    let (statuses, last) = statuses(&got, row)?;
+    // RFC 9112, 9.6: who closes says so.
+    let told = fields_of(&last, "connection").iter().any(|options| options.eq_ignore_ascii_case("close"));
+    ensure(
+        told || row.cut || row.unsaid || last.is_empty() || last.starts_with("HTTP/1.0"),
+        "the last answer does not say that it is the last",
+    )?;
+    if row.none {
+        ensure(own.is_empty() && statuses.iter().all(|status| *status == 400), "it is no request")?;
+        return Ok(());
+    }
     let mut expected = row.answers.clone();
     if goes_on {
         expected.push(200);
@@ -395,7 +503,9 @@ fn try_row(rig: &Rig, recorder: &Recorder, row: &Row) -> Result<(), String> {
         ensure(row.answer.is_some() || own.len() >= passed, "the origin did not see it")?;
     }
     ensure(!row.once || own.len() == 1, "the origin sees it once")?;
-    let seen = own.iter().map(|message| message.text()).collect::<String>();
+    // However the proxy has divided it.
+    let joined = own.iter().map(|message| joined(message.text()));
+    let seen = own.iter().map(|message| message.text().to_owned()).chain(joined).collect::<String>();
     for part in &row.sees {
         ensure(seen.contains(part), &format!("the origin does not see {part:?}"))?;
     }
@@ -421,7 +531,23 @@ fn converse(rig: &Rig, row: &Row) -> Result<String, String> {
     let mut stream = TcpStream::connect(rig.address).expect("connected");
     stream.set_nodelay(true).expect("nodelay");
     stream.set_read_timeout(Some(Duration::from_secs(4))).expect("timeout");
-    let _ = stream.write_all(&[row.sends.as_slice(), AFTER].concat());
+    let sends = if row.ends { row.sends.clone() } else { [row.sends.as_slice(), AFTER].concat() };
+    let (first, rest) = sends.split_at(row.first);
+    let pieces = rest.chunks(row.piece.min(rest.len()).max(1));
+    for (number, piece) in Some(first).filter(|first| !first.is_empty()).into_iter().chain(pieces).enumerate()
+    {
+        if number > 0 {
+            // Long enough for most pieces to come alone.
+            let pause = if row.first > 0 { 300 } else { 20 };
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+        if stream.write_all(piece).is_err() {
+            break;
+        }
+    }
+    if row.ends {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -435,11 +561,12 @@ fn converse(rig: &Rig, row: &Row) -> Result<String, String> {
     Ok(bytes.into_iter().map(char::from).collect())
 }
 
-/// The statuses of a stream of answers that must be well-formed to its end.
-fn statuses(stream: &str, row: &Row) -> Result<Vec<u16>, String> {
+/// The statuses of a stream of answers that must be well-formed to its end, and the head of the last.
+fn statuses(stream: &str, row: &Row) -> Result<(Vec<u16>, String), String> {
     let mut found = Vec::new();
+    let mut last = String::new();
     let mut rest = stream;
-    let mut bodiless = row.sends.starts_with(b"HEAD ");
+    let mut finals = 0;
     while !rest.is_empty() {
         let Some((head, after)) = rest.split_once("\r\n\r\n") else {
             return Err(format!("an answer's head breaks off: {rest:?}"));
@@ -454,8 +581,16 @@ fn statuses(stream: &str, row: &Row) -> Result<Vec<u16>, String> {
             return Err(format!("an answer is framed twice: {head:?}"));
         }
         rest = after;
+        let bodiless = status >= 200 && row.to_head.contains(&finals);
+        if status >= 200 {
+            finals += 1;
+            is_dated(&head)?;
+            last.clone_from(&head);
+        }
         if bodiless || matches!(status, 100..200 | 204 | 304) {
-            bodiless = false;
+            if status < 200 && lengths.len() + codings.len() > 0 {
+                return Err(format!("an interim answer is framed: {head:?}"));
+            }
             if status == 204 && lengths.len() + codings.len() > 0 {
                 return Err(format!("a 204 is framed: {head:?}"));
             }
@@ -477,7 +612,18 @@ fn statuses(stream: &str, row: &Row) -> Result<Vec<u16>, String> {
             }
         }
     }
-    Ok(found)
+    Ok((found, last))
+}
+
+/// What each final answer says once: when it was made. And at most once: what becomes of the connection.
+fn is_dated(head: &str) -> Result<(), String> {
+    if fields_of(head, "date").len() != 1 {
+        return Err(format!("not one Date: {head:?}"));
+    }
+    if fields_of(head, "connection").len() > 1 {
+        return Err(format!("several Connection fields: {head:?}"));
+    }
+    Ok(())
 }
 
 /// Whether a client can tell that the only answer in a stream is not whole.
@@ -520,7 +666,8 @@ fn is_clean(message: &str) -> Result<(), String> {
     is_well_formed(&head)?;
     let line: Vec<_> = head.split("\r\n").next().unwrap_or_default().split(' ').collect();
     let [_, target, "HTTP/1.1"] = line.as_slice() else { return Err("a bad request line".to_owned()) };
-    if !(target.starts_with('/') || *target == "*") || target.contains(['#', '\\']) {
+    let path = target.split('?').next().unwrap_or_default();
+    if !(path.starts_with('/') || *target == "*") || path.contains('\\') || target.contains('#') {
         return Err(format!("a bad target {target:?}"));
     }
     if fields_of(&head, "authorization") != [format!("Bearer {TOKEN}")] {
@@ -556,6 +703,9 @@ fn there_are_rows_enough() {
         crate::raw_answers::rows().len(),
         crate::raw_interim::rows().len(),
         crate::raw_routes::rows().len(),
+        crate::raw_bytes::rows().len(),
+        crate::raw_sequences::rows().len(),
+        crate::raw_cuts::rows().len(),
     ];
     let sum: usize = counts.iter().sum();
     crate::harness::count(&format!("{sum} rows of raw bytes through the data plane"));
