@@ -4,15 +4,16 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::answer::is_last_of_connection;
 use super::body::Flow;
 use super::challenge::{self, Verdict};
+use super::edit::{is_idempotent, renew};
 use super::exchange::{Answer, exchange};
 use super::inject;
-use super::spare::Spare;
 use super::unauthorized;
 use super::{Client, Identity, Refusal, RequestBody, Route};
 use crate::route::Replay;
@@ -23,8 +24,10 @@ pub(super) struct Again<'a> {
     pub(super) identity: &'a Identity,
     pub(super) route: &'a Route,
     pub(super) client: &'a Rc<Client>,
-    /// What is left of it.
-    pub(super) spare: &'a Spare<'a>,
+    /// Its head, as it was sent.
+    pub(super) head: &'a mut Parts,
+    /// Its target without the token, where that is a part of it.
+    pub(super) target: Option<Uri>,
     /// Its body, where it has one.
     pub(super) flow: Option<&'a Rc<Flow>>,
 }
@@ -33,7 +36,7 @@ impl Again<'_> {
     /// The answer that the client gets: this 401, or that to the request when it was sent again. `generation`: of the
     /// token that was sent.
     #[cold]
-    pub(super) async fn refused(&self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
+    pub(super) async fn refused(&mut self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
         if is_last_of_connection(answer.response.version(), answer.response.headers()) {
             answer.lease.retire();
         }
@@ -54,8 +57,8 @@ impl Again<'_> {
 
     /// The upstream wants the nonce that it gave (RFC 9449 9): sends the request again with the same token.
     #[cold]
-    async fn with_nonce(&self, mut answer: Answer) -> Result<Answer, Refusal> {
-        let Self { identity, route, client, .. } = self;
+    async fn with_nonce(&mut self, mut answer: Answer) -> Result<Answer, Refusal> {
+        let Self { identity, route, client, .. } = *self;
         let bearer = route.token.as_ref().map(|token| token.borrow_mut().authorize(identity.clock.boot()));
         let (Some(body), Some(Ok((bearer, _)))) = (self.body(), bearer) else { return Ok(answer) };
         self.rest(&mut answer);
@@ -68,8 +71,8 @@ impl Again<'_> {
 
     /// The upstream refused the token of `generation`: sends the request again, once, if there is a newer one.
     #[cold]
-    async fn once_more(&self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
-        let Self { identity, route, client, .. } = self;
+    async fn once_more(&mut self, mut answer: Answer, generation: u64) -> Result<Answer, Refusal> {
+        let Self { identity, route, client, .. } = *self;
         route.counters.unauthorized.increment();
         match challenge::verdict(answer.response.headers()) {
             // No refresh brings what is missing.
@@ -104,7 +107,7 @@ impl Again<'_> {
     fn body(&self) -> Option<RequestBody> {
         let may = match self.route.on_unauthorized.replay {
             Replay::None => false,
-            Replay::Idempotent => self.spare.is_idempotent(),
+            Replay::Idempotent => is_idempotent(&self.head.method),
             Replay::Any => true,
         };
         match self.flow {
@@ -121,11 +124,14 @@ impl Again<'_> {
         }
     }
 
-    async fn send(&self, body: RequestBody, bearer: HeaderValue) -> Result<Answer, Refusal> {
-        let (mut head, body) = self.spare.request(body).into_parts();
-        if let Some(token) = &self.route.token {
-            inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
+    async fn send(&mut self, body: RequestBody, bearer: HeaderValue) -> Result<Answer, Refusal> {
+        renew(self.head, &body);
+        if let Some(target) = &self.target {
+            self.head.uri = target.clone();
         }
-        exchange(self.route, self.client, Request::from_parts(head, body), None, None, None).await
+        if let Some(token) = &self.route.token {
+            inject::inject(token, bearer, &mut self.head.headers, &mut self.head.uri)?;
+        }
+        exchange(self.route, self.client, self.head, body, None, None).await
     }
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request};
 
-use super::handle::{edit, strip};
+use super::edit::{edit, strip};
 use super::headers::judge_answer;
-use super::spare::Edits;
 use super::{Client, Identity, Link, Peer, Route, Site, admit};
 use crate::clock::Clock;
 use crate::route::RouteConfig;
@@ -48,6 +47,26 @@ impl Heads {
         Ok(Self { site, client, id: HeaderValue::from_static("0123456789abcdef01234567") })
     }
 
+    /// At a route that leads nowhere.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        use crate::upstream::{HttpVersion, UpstreamConfig, UpstreamOptions};
+        let upstream = UpstreamConfig {
+            origin: crate::origin::Origin::try_new("http://127.0.0.1:1").expect("an origin"),
+            http: HttpVersion::Auto,
+            tls: crate::tls::TlsClientConfig::default(),
+            outbound_proxy: None,
+            options: UpstreamOptions::default(),
+        };
+        let name = crate::names::Name::try_new("all").expect("a name");
+        Self::at(&RouteConfig::to(name, upstream)).expect("a route")
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_parts(self) -> (Rc<Site>, Rc<Client>) {
+        (Rc::new(self.site), self.client)
+    }
+
     /// Authority, path, route, browser, method: whether the request may go on.
     pub fn admit(&self, request: &Request<()>) -> bool {
         admit::admit(&self.site, &self.client, request).is_ok()
@@ -58,7 +77,7 @@ impl Heads {
         let route = &self.site.routes[0];
         let (identity, client, id) = (&*self.site.identity, &*self.client, &self.id);
         let Ok((seen, _)) = strip(identity, route, client, head, true) else { return false };
-        edit(&Edits { identity, route, client, id, seen }, head);
+        edit(identity, route, client, id, seen, head);
         true
     }
 

@@ -5,14 +5,15 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::asked::Asked;
 use super::body::Flow;
 use super::bound;
+use super::edit::{is_idempotent, renew};
 use super::proof::{self, prove};
-use super::spare::Spare;
 use super::{Client, Refusal, RequestBody, Route};
 use crate::telemetry::access::Record;
 use crate::upstream::{
@@ -29,19 +30,20 @@ pub(super) struct Answer {
     pub(super) asks_nonce: bool,
 }
 
-/// Sends `request` and waits for the head of the answer.
+/// Sends a request and waits for the head of the answer. `head` stays as it was sent.
 pub(super) async fn exchange(
     route: &Route,
     client: &Client,
-    mut request: Request<RequestBody>,
+    head: &mut Parts,
+    mut body: RequestBody,
     flow: Option<&Rc<Flow>>,
-    spare: Option<&Spare<'_>>,
     asked: Option<&Asked>,
 ) -> Result<Answer, Refusal> {
     let upstream = &*route.upstream;
     let admission = match upstream.entrance().enter_at_once() {
         Some(admission) => admission,
-        None => upstream.entrance().queue().await.map_err(|Full| Refusal::Overloaded)?,
+        // Boxed, as all that most requests do without: it is moved with each.
+        None => Box::pin(upstream.entrance().queue()).await.map_err(|Full| Refusal::Overloaded)?,
     };
     upstream.budget().earn();
     let mut sent_at = Instant::now();
@@ -50,35 +52,35 @@ pub(super) async fn exchange(
     {
         Found::Reached(reached) => reached,
         Found::Nothing(there) => {
-            let reached = upstream.connect(there).await?;
+            let reached = Box::pin(upstream.connect(there)).await?;
             sent_at = Instant::now();
             reached
         }
     };
     if asked.is_some_and(Asked::switches) {
-        lease = lease.to_switch().await?;
+        lease = Box::pin(lease.to_switch()).await?;
     }
     let mut first = true;
     loop {
         if upstream.has_origins() {
-            readdress(route, upstream, endpoint.as_deref(), &mut request);
+            readdress(route, upstream, endpoint.as_deref(), head);
         }
-        prove(route, endpoint.as_deref(), &mut request)?;
-        if client.binding.is_bound() && lease.is_shared() && bound::authenticates(request.headers()) {
+        prove(route, endpoint.as_deref(), head)?;
+        if client.binding.is_bound() && lease.is_shared() && bound::authenticates(&head.headers) {
             return Err(Refusal::SharedConnection);
         }
         let reused = lease.reused();
-        let bodiless = matches!(request.body(), RequestBody::Empty);
+        let bodiless = matches!(body, RequestBody::Empty);
         client.await_upstream(Some(sent_at + route.timeouts.first_byte));
-        let informed = |head: Response<()>| {
-            if let Some(flow) = flow.filter(|_| head.status() == StatusCode::CONTINUE) {
+        let informed = |told: Response<()>| {
+            if let Some(flow) = flow.filter(|_| told.status() == StatusCode::CONTINUE) {
                 flow.go().store(true, std::sync::atomic::Ordering::Relaxed);
             }
             if let Some(interims) = client.interims() {
-                interims.add(head.status(), head.headers());
+                interims.add(told.status(), told.headers());
             }
         };
-        let outcome = lease.send(request, || client.upstream_is_late(), informed).await;
+        let outcome = lease.send(head, body, || client.upstream_is_late(), informed).await;
         client.await_upstream(None);
         let failed = match outcome {
             Some(Ok(response)) => {
@@ -107,12 +109,10 @@ pub(super) async fn exchange(
             Some(Err(failed)) => failed,
         };
         // What the upstream cannot have seen costs it nothing.
-        let unseen = failed.unsent.is_some() || failed.unprocessed;
-        match repeated(failed, reused, bodiless, spare, flow) {
+        let unseen = failed.unsent || failed.unprocessed;
+        match repeated(failed, reused, bodiless, head, flow) {
             // Once, on another connection.
-            Ok(again) if std::mem::take(&mut first) && (unseen || upstream.budget().spend()) => {
-                request = again
-            }
+            Ok(again) if std::mem::take(&mut first) && (unseen || upstream.budget().spend()) => body = again,
             Ok(_) => return Err(Refusal::UpstreamClosed),
             Err(error) => {
                 let refusal = failure(&error, client, flow);
@@ -124,35 +124,35 @@ pub(super) async fn exchange(
         }
         drop(lease);
         client.record(Record::retried);
-        Reached { lease, endpoint } = upstream.connect(None).await?;
+        Reached { lease, endpoint } = Box::pin(upstream.connect(None)).await?;
         sent_at = Instant::now();
     }
 }
 
-/// The request again, if the upstream cannot have carried it out, or carrying it out twice does no harm.
+/// The body of the request for a second sending, if the upstream cannot have carried it out, or carrying it out twice does no
+/// harm.
 fn repeated(
     failed: SendError<RequestBody>,
     reused: bool,
     bodiless: bool,
-    spare: Option<&Spare<'_>>,
+    head: &mut Parts,
     flow: Option<&Rc<Flow>>,
-) -> Result<Request<RequestBody>, ExchangeError> {
+) -> Result<RequestBody, ExchangeError> {
     let SendError { error, unsent, untaken, unprocessed, answered } = failed;
-    let again = match (unsent, spare) {
-        (Some(unsent), _) if reused || unprocessed => Some(unsent),
-        (_, Some(spare)) if unprocessed => {
-            let body = if bodiless { Some(RequestBody::Empty) } else { untaken };
-            body.or_else(|| flow?.again()).map(|body| spare.request(body))
-        }
+    if unsent {
+        return untaken.filter(|_| reused || unprocessed).ok_or(error);
+    }
+    let body = if unprocessed {
+        let body = if bodiless { Some(RequestBody::Empty) } else { untaken };
+        body.or_else(|| flow?.again())
+    } else {
         // RFC 9112, 9.3.1: a kept connection may have been closed at any time.
-        (_, Some(spare))
-            if reused && bodiless && !answered && spare.is_idempotent() && !error.is_protocol() =>
-        {
-            Some(spare.request(RequestBody::Empty))
-        }
-        _ => None,
+        let harmless = reused && bodiless && !answered && is_idempotent(&head.method);
+        (harmless && !error.is_protocol()).then_some(RequestBody::Empty)
     };
-    again.ok_or(error)
+    let body = body.ok_or(error)?;
+    renew(head, &body);
+    Ok(body)
 }
 
 /// Whether an answer comes from a server that is there, and not from a gateway before it.
@@ -160,22 +160,22 @@ fn is_well(status: StatusCode) -> bool {
     !matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Gives the request the names of the origin that was chosen.
+/// Gives a head the names of the origin that was chosen.
 fn readdress(
     route: &Route,
     upstream: &Upstream<RequestBody>,
     endpoint: Option<&Endpoint<RequestBody>>,
-    request: &mut Request<RequestBody>,
+    head: &mut Parts,
 ) {
     let Some((host, authority)) = endpoint.and_then(|endpoint| upstream.names_of(endpoint)) else { return };
     if !route.preserve_host {
-        request.headers_mut().insert(header::HOST, host.clone());
+        head.headers.insert(header::HOST, host.clone());
     }
     if route.absolute.is_some() {
-        let mut parts = request.uri().clone().into_parts();
+        let mut parts = head.uri.clone().into_parts();
         parts.authority = Some(authority.clone());
         if let Ok(uri) = http::Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
+            head.uri = uri;
         }
     }
 }

@@ -12,26 +12,23 @@ use tokio::time::Instant;
 use super::admit::{self, Admitted};
 use super::again::Again;
 use super::answer::{Forwarded, options, refuse, relay};
-use super::asked::Asked;
 use super::authenticate::authenticate;
 use super::backward::Backward;
 use super::body::drain;
 use super::bound;
+use super::edit::{edit, strip};
 use super::exchange::exchange;
-use super::headers::{self, Seen};
 use super::inject;
 use super::no_token::wait_for_token;
 use super::note::note_request;
 use super::pick;
-use super::request_id::X_REQUEST_ID;
-use super::spare::{Edits, Spare};
 use super::target::target;
 use super::throttle::{self, refuse_exceeding};
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
 use crate::telemetry::access::Use;
 
-pub(super) const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Serves one request.
 pub async fn handle<B>(site: Rc<Site>, client: Rc<Client>, request: Request<B>) -> Response<ResponseBody>
@@ -179,14 +176,9 @@ where
     }
     let (seen, asked) = strip(identity, route, client, &mut head, incoming.is_end_stream())?;
     let called = route.backward.as_ref().map(|_| Backward::called(client, &head));
-    let edits = Edits { identity, route, client, id, seen };
-    // For a kept connection that breaks, for a stream that is refused, and for a token that is.
-    let repeatable = route.token.is_some() || incoming.is_end_stream() || route.upstream.is_shared();
-    let mut spare = repeatable.then(|| Spare::of(&head, edits));
-    edit(&edits, &mut head);
-    let target = target(route, &head.uri, path)?;
-    if let Some(target) = &target {
-        head.uri = target.clone();
+    edit(identity, route, client, id, seen, &mut head);
+    if let Some(target) = target(route, &head.uri, path)? {
+        head.uri = target;
     }
     head.extensions = http::Extensions::new();
     let (mut injected, mut generation) = (None, 0);
@@ -194,7 +186,7 @@ where
         let authorized = token.borrow_mut().authorize(identity.clock.boot());
         let (bearer, of) = match authorized {
             Ok(token) => token,
-            Err(unavailable) => match wait_for_token(identity, route, token, unavailable).await {
+            Err(unavailable) => match Box::pin(wait_for_token(identity, route, token, unavailable)).await {
                 Ok(token) => token,
                 Err(refusal) => {
                     client.record(|record| record.used(Use::Unavailable));
@@ -212,9 +204,6 @@ where
     } else {
         if incoming.size_hint().exact().is_none() {
             head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
-            if let Some(spare) = &mut spare {
-                spare.chunked = true;
-            }
         }
         let expect = seen.expect && head.version == Version::HTTP_11;
         if is_conversation(&head) {
@@ -227,29 +216,24 @@ where
     if let Some(asked) = &asked {
         asked.set(&mut head.headers);
     }
-    if let Some(spare) = &mut spare {
-        (spare.target, spare.asked, spare.bearer) = (target, asked.as_deref(), injected.clone());
-    }
+    // Where the token goes into it, as it was before.
+    let target = route.token.as_ref().filter(|token| inject::is_in_target(token)).map(|_| head.uri.clone());
     if let (Some(bearer), Some(token)) = (injected, &route.token) {
         inject::inject(token, bearer, &mut head.headers, &mut head.uri)?;
     }
     if route.token.is_none() && bound::authenticates(&head.headers) {
         client.binding.begin();
     }
-    let request = Request::from_parts(head, body);
     if seen.expect
         && let Some(interims) = client.interims()
     {
         interims.expect();
     }
-    let mut answer =
-        exchange(route, client, request, flow.as_ref(), spare.as_ref(), asked.as_deref()).await?;
-    if let Some(spare) = spare {
-        if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
-            let again = Again { identity, route, client, spare: &spare, flow: flow.as_ref() };
-            answer = again.refused(answer, generation).await?;
-        }
-        spare.put_away();
+    let mut answer = exchange(route, client, &mut head, body, flow.as_ref(), asked.as_deref()).await?;
+    if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
+        let mut again = Again { identity, route, client, head: &mut head, target, flow: flow.as_ref() };
+        // Boxed: an answer that is relayed does not carry it.
+        answer = Box::pin(again.refused(answer, generation)).await?;
     }
     Ok(Forwarded { answer, flow, asked, called })
 }
@@ -260,107 +244,15 @@ fn is_conversation(head: &Parts) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Removes what does not pass. Tells what was asked of the connection itself.
-pub(super) fn strip(
-    identity: &Identity,
-    route: &Route,
-    client: &Client,
-    head: &mut Parts,
-    bodiless: bool,
-) -> Result<(Seen, Option<Box<Asked>>), Refusal> {
-    let mut remove = identity.scratch.take();
-    remove.clear();
-    let seen = headers::judge_request(
-        &head.headers,
-        (route.token.is_some(), client.link.forwarded.peer_is_trusted()),
-        client.link.limits.underscores,
-        &route.own_names,
-        &mut remove,
-    );
-    let asked = seen.as_ref().ok().and_then(|seen| Asked::of(head, seen, bodiless));
-    if let Some(gate) = &route.gate {
-        gate.strip(route.of_forward_proxy, &mut remove);
-    }
-    if let Some(name) = &route.picked_by {
-        remove.push(name.clone());
-    }
-    for name in remove.drain(..) {
-        // A field that two lists name is gone already.
-        if name != header::HOST {
-            head.headers.remove(name);
-        }
-    }
-    identity.scratch.replace(remove);
-    let seen = seen?;
-    if seen.via {
-        // RFC 9110, 7.6.3.
-        let ours = identity.pseudonym.as_bytes();
-        let looped = head.headers.get_all(header::VIA).iter().any(|via| {
-            via.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')).any(|word| word == ours)
-        });
-        if looped {
-            return Err(Refusal::Loop);
-        }
-    }
-    Ok((seen, asked))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::bench::Heads;
 
-/// Sets what the upstream is to see, all but the credential.
-pub(super) fn edit(edits: &Edits<'_>, head: &mut Parts) {
-    let Edits { identity, route, client, id, seen } = *edits;
-    let headers = &mut head.headers;
-    let given = headers.insert(header::HOST, route.host.clone());
-    // The authority as the client wrote it, for X-Forwarded-Host and `preserve_host`.
-    let asked = match head.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => given,
-    };
-    if let Some(asked) = asked.as_ref().filter(|_| route.preserve_host) {
-        headers.insert(header::HOST, asked.clone());
-    }
-    // Whoever is beyond this network learns nothing of the addresses inside it.
-    if !route.of_forward_proxy {
-        client.link.forwarded.set(headers, asked);
-    }
-    if let Some(prefix) = &route.forwarded_prefix {
-        client.link.forwarded.set_prefix(headers, prefix);
-    }
-    let via = match head.version {
-        Version::HTTP_10 => &identity.via_10,
-        Version::HTTP_2 => &identity.via_2,
-        _ => &identity.via_11,
-    };
-    if seen.via {
-        headers.append(header::VIA, via.clone());
-    } else {
-        headers.insert(header::VIA, via.clone());
-    }
-    headers.insert(X_REQUEST_ID, id.clone());
-    if seen.expect && head.version == Version::HTTP_10 {
-        // RFC 9110, 10.1.1.
-        headers.remove(header::EXPECT);
-    }
-    if seen.padded_length
-        && let Some(length) =
-            headers.get(header::CONTENT_LENGTH).and_then(|value| headers::parse_length(value.as_bytes()))
-    {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if head.method == http::Method::OPTIONS
-        && let Some(hops) = admit::max_forwards(headers)
-    {
-        headers.insert(header::MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
-    }
-    for name in &route.request_headers.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &route.request_headers.set {
-        headers.insert(name.clone(), value.clone());
-    }
-    for (name, value) in &route.request_headers.add {
-        headers.append(name.clone(), value.clone());
-    }
-    if let Some(authorization) = route.upstream.connector().proxy_authorization() {
-        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+    #[test]
+    fn what_each_request_moves_is_small() {
+        let (site, client) = Heads::for_tests().into_parts();
+        let size = size_of_val(&handle(site, client, Request::new(ClientBody::Empty)));
+        assert!(size <= 3072, "{size}");
     }
 }

@@ -32,6 +32,11 @@ pub(super) fn inject(
     }
 }
 
+/// Whether it becomes a part of the target.
+pub(super) fn is_in_target(token: &RefCell<TokenReader>) -> bool {
+    token.borrow().extras().is_some_and(|extras| !extras.query.is_empty())
+}
+
 fn apply(
     extras: &Extras,
     bearer: HeaderValue,

@@ -3,7 +3,8 @@
 //! Owns: what a proof says of a request, made when the origin is chosen and nothing of the request changes any more; and what
 //! an answer says of nonces. A route whose token is a plain bearer costs one look.
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::challenge;
 use super::{Refusal, RequestBody, Route};
@@ -17,20 +18,20 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 pub(super) fn prove(
     route: &Route,
     endpoint: Option<&Endpoint<RequestBody>>,
-    request: &mut Request<RequestBody>,
+    head: &mut Parts,
 ) -> Result<(), Refusal> {
     let Some(token) = &route.token else { return Ok(()) };
     let reader = token.borrow();
     let Some(prover) = reader.extras().and_then(|extras| extras.prover.as_ref()) else { return Ok(()) };
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let tls = endpoint.map_or_else(|| route.upstream.connector().is_tls(), Endpoint::is_tls);
-    let path = match request.uri().path() {
+    let path = match head.uri.path() {
         "" | "*" => "/",
         path => path,
     };
     let target = [if tls { "https" } else { "http" }, "://", host, path];
-    let proof = prover.prove(request.method().as_str(), &target, reader.nonces(), place(endpoint));
-    request.headers_mut().insert(DPOP, proof.ok_or(Refusal::Overloaded)?);
+    let proof = prover.prove(head.method.as_str(), &target, reader.nonces(), place(endpoint));
+    head.headers.insert(DPOP, proof.ok_or(Refusal::Overloaded)?);
     Ok(())
 }
 

@@ -15,7 +15,6 @@ use super::backward::Backward;
 use super::egress::Egress;
 use super::pick::Picks;
 use super::request_id::RequestIds;
-use super::spare::Fields;
 use super::target::OwnQuery;
 use super::unauthorized::Refusals;
 use super::users::Translation;
@@ -71,8 +70,6 @@ pub struct Identity {
     pub(super) ids: RequestIds,
     /// Names to remove, kept for its memory.
     pub(super) scratch: RefCell<Vec<HeaderName>>,
-    /// Memory of copies of heads.
-    pub(super) spare_fields: RefCell<Vec<Fields>>,
     /// The access and the audit log, where one is on.
     pub(super) log: Option<Rc<WorkerLog>>,
 }
@@ -96,7 +93,6 @@ impl Identity {
             via_2: via("2"),
             ids: RequestIds::new(),
             scratch: RefCell::new(Vec::new()),
-            spare_fields: RefCell::new(Vec::new()),
             log,
         }
     }

@@ -37,16 +37,16 @@ async fn check(connector: Connector, health: Arc<Health>, rules: &HealthCheck) {
 
 /// The status of the answer, on a connection of its own.
 async fn ask(connector: Connector, rules: &HealthCheck) -> Option<StatusCode> {
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let (mut head, body) = Request::new(Empty::<Bytes>::new()).into_parts();
     let authority = connector.origin().authority();
-    *request.uri_mut() = if connector.absolute_form() {
+    head.uri = if connector.absolute_form() {
         let path = rules.path.path_and_query().cloned()?;
         let uri = http::Uri::builder().scheme("http").authority(authority.as_str()).path_and_query(path);
         uri.build().ok()?
     } else {
         rules.path.clone()
     };
-    let headers = request.headers_mut();
+    let headers = &mut head.headers;
     headers.insert(header::HOST, HeaderValue::try_from(authority).ok()?);
     headers.insert(header::USER_AGENT, HeaderValue::from_static("bearward-health"));
     if let Some(authorization) = connector.proxy_authorization() {
@@ -54,6 +54,6 @@ async fn ask(connector: Connector, rules: &HealthCheck) -> Option<StatusCode> {
     }
     let pool = Pool::new(connector);
     let mut lease = pool.connect().await.ok()?;
-    let answer = lease.send(request, || false, |_| ()).await?.ok()?;
+    let answer = lease.send(&head, body, || false, |_| ()).await?.ok()?;
     Some(answer.status())
 }

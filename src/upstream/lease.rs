@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body, Frame};
 use tokio::time::Instant;
@@ -84,8 +85,8 @@ impl ExchangeError {
 pub struct SendError<B> {
     /// Why.
     pub error: ExchangeError,
-    /// The request, if not a byte of it was written.
-    pub unsent: Option<Request<B>>,
+    /// Not a byte of it was written.
+    pub unsent: bool,
     /// The body, if not a piece of it was taken.
     pub untaken: Option<B>,
     /// The upstream said that it did nothing with the request (RFC 9113, 8.7).
@@ -130,16 +131,20 @@ where
     }
 
     /// Sends a request and moves the exchange on until the head of the answer is there. `interrupt` is asked at every
-    /// turn: `true` gives up with `None`. `informed` sees each 1xx but 101.
+    /// turn: `true` gives up with `None`. `informed` sees each 1xx but 101. The head is copied over HTTP/2 alone.
     pub async fn send(
         &mut self,
-        request: Request<B>,
+        head: &Parts,
+        body: B,
         interrupt: impl Fn() -> bool,
         informed: impl FnMut(Response<()>),
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
         match &mut self.held {
-            Held::Http1(connection) => connection.send(request, interrupt, informed).await,
-            Held::Http2(stream) => stream.send(request, interrupt, informed).await,
+            Held::Http1(connection) => connection.send(head, body, interrupt, informed).await,
+            Held::Http2(stream) => {
+                let request = Request::from_parts(head.clone(), body);
+                stream.send(request, interrupt, informed).await
+            }
             Held::Nothing => unreachable!("a lease holds its connection until it is released"),
         }
     }

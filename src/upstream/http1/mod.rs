@@ -16,7 +16,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
@@ -122,18 +123,19 @@ where
     /// `informed` sees each 1xx but 101.
     pub(super) async fn send(
         &mut self,
-        request: Request<B>,
+        head: &Parts,
+        body: B,
         interrupt: impl Fn() -> bool,
         mut informed: impl FnMut(Response<()>),
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
-        let mut request = Some(request);
+        let mut body = Some(body);
         std::future::poll_fn(|cx| {
-            if let Some(unsent) = request.take() {
+            if let Some(unsent) = body.take() {
                 // Before a byte is written: one that the upstream closed meanwhile has seen nothing of it.
                 if !self.poll_rest(cx) {
                     return Poll::Ready(Some(Err(failed(Http1Error::Closed.into(), Some(unsent), false))));
                 }
-                if let Err(error) = self.begin(unsent) {
+                if let Err(error) = self.begin(head, unsent) {
                     return Poll::Ready(Some(Err(failed(error.into(), None, false))));
                 }
             }
@@ -153,13 +155,12 @@ where
         .await
     }
 
-    fn begin(&mut self, request: Request<B>) -> Result<(), Http1Error> {
-        let (head, body) = request.into_parts();
+    fn begin(&mut self, head: &Parts, body: B) -> Result<(), Http1Error> {
         let bodiless = body.is_end_stream();
         let length = body.size_hint().exact();
         self.outgoing
-            .begin((!bodiless).then_some(body), |out| head::write_request(&head, bodiless, length, out))?;
-        self.method = head.method;
+            .begin((!bodiless).then_some(body), |out| head::write_request(head, bodiless, length, out))?;
+        self.method.clone_from(&head.method);
         self.state = State::Head;
         self.heard = 0;
         Ok(())
@@ -323,6 +324,6 @@ fn written_first(written: Poll<Result<(), Http1Error>>, otherwise: Http1Error) -
     }
 }
 
-fn failed<B>(error: ExchangeError, unsent: Option<Request<B>>, answered: bool) -> SendError<B> {
-    SendError { error, unsent, untaken: None, unprocessed: false, answered }
+fn failed<B>(error: ExchangeError, untaken: Option<B>, answered: bool) -> SendError<B> {
+    SendError { error, unsent: untaken.is_some(), untaken, unprocessed: false, answered }
 }

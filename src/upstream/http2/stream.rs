@@ -142,8 +142,8 @@ where
         if let Err(error) = place.ready() {
             return Err(SendError {
                 error: error.into(),
-                unsent: Some(request),
-                untaken: None,
+                unsent: true,
+                untaken: Some(request.into_body()),
                 unprocessed: true,
                 answered: false,
             });
@@ -153,7 +153,7 @@ where
             let error = ExchangeError::NoWebSocket;
             return Err(SendError {
                 error,
-                unsent: None,
+                unsent: false,
                 untaken: None,
                 unprocessed: false,
                 answered: false,
@@ -185,7 +185,7 @@ where
                 let untaken = Some(body);
                 Err(SendError {
                     error: error.into(),
-                    unsent: None,
+                    unsent: false,
                     untaken,
                     unprocessed: true,
                     answered: false,
@@ -222,7 +222,7 @@ where
             place.retire();
         }
         let untaken = self.upload.take().and_then(Upload::into_untaken);
-        SendError { error, unsent: None, untaken, unprocessed, answered: false }
+        SendError { error, unsent: false, untaken, unprocessed, answered: false }
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Uploaded> {
