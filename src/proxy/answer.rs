@@ -52,6 +52,10 @@ pub(super) fn relay(
     if let (Some(backward), Some(called)) = (&route.backward, &called) {
         backward.translate(called, &mut head.headers);
     }
+    if route.of_forward_proxy {
+        // RFC 9110, 7.6.3: a proxy's duty; a gateway need not say it of itself.
+        head.headers.append(header::VIA, identity.via(head.version).clone());
+    }
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
     let exchange = Exchange {

@@ -84,11 +84,7 @@ pub(super) fn edit(
     if let Some(prefix) = &route.forwarded_prefix {
         client.link.forwarded.set_prefix(headers, prefix);
     }
-    let via = match head.version {
-        Version::HTTP_10 => &identity.via_10,
-        Version::HTTP_2 => &identity.via_2,
-        _ => &identity.via_11,
-    };
+    let via = identity.via(head.version);
     if seen.via {
         headers.append(header::VIA, via.clone());
     } else {

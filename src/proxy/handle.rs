@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -149,9 +149,10 @@ where
     }
 }
 
-/// A body whose sender waits to be asked for it is not asked for; any other is taken, within limits.
+/// A body whose sender waits to be asked for it is not asked for, and what comes behind a CONNECT may be meant for the tunnel
+/// (RFC 9931): the connection ends. Any other is taken, within limits.
 pub(super) fn refuse_body<B: Into<ClientBody>>(client: &Client, request: Request<B>) {
-    if request.headers().contains_key(header::EXPECT) {
+    if request.headers().contains_key(header::EXPECT) || request.method() == Method::CONNECT {
         client.unasked();
     } else {
         drain(request.into_body().into());

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::{Authority as UriAuthority, Scheme as UriScheme};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Version};
 
 use super::RequestBody;
 use super::backward::Backward;
@@ -64,9 +64,9 @@ impl Site {
 pub struct Identity {
     pub(super) clock: Clock,
     pub(super) pseudonym: String,
-    pub(super) via_11: HeaderValue,
-    pub(super) via_10: HeaderValue,
-    pub(super) via_2: HeaderValue,
+    via_11: HeaderValue,
+    via_10: HeaderValue,
+    via_2: HeaderValue,
     pub(super) ids: RequestIds,
     /// Names to remove, kept for its memory.
     pub(super) scratch: RefCell<Vec<HeaderName>>,
@@ -78,6 +78,16 @@ impl Identity {
     /// Whether there is an access or an audit log.
     pub fn keeps_log(&self) -> bool {
         self.log.is_some()
+    }
+
+    /// What is said of a message that came by this version (RFC 9110, 7.6.3).
+    #[inline]
+    pub(super) fn via(&self, version: Version) -> &HeaderValue {
+        match version {
+            Version::HTTP_10 => &self.via_10,
+            Version::HTTP_2 => &self.via_2,
+            _ => &self.via_11,
+        }
     }
 
     /// `pseudonym` is one for the whole process: it tells a loop (RFC 9110, 7.6.3).

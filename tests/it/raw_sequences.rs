@@ -201,7 +201,17 @@ fn pipelines() -> Vec<Row> {
 }
 
 fn tunnels() -> Vec<Row> {
+    // What a client sends behind a CONNECT may be for the tunnel that it did not get (RFC 9931).
+    let refused = |target: &str, lines: &str| {
+        row(
+            &format!("CONNECT {target} {lines:?}"),
+            format!("CONNECT {target} HTTP/1.1\r\n{HOST}{lines}\r\n{HIDDEN}"),
+        )
+    };
     vec![
+        refused("localhost:443", "").closes(&[405]),
+        refused("localhost:443", "Content-Length: 0\r\n").closes(&[405]),
+        refused("evil.example:443", "Connection: keep-alive\r\n").closes(&[405]),
         row("an upgrade by HTTP/1.0", format!("GET /1 HTTP/1.0\r\n{HOST}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n{HIDDEN}"))
             .closes(&[200])
             .sees_not("upgrade"),

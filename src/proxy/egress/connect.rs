@@ -184,7 +184,11 @@ where
                     *answer.status_mut() = StatusCode::OK;
                     return answer;
                 }
-                Err(refusal) => (Some(rule), refusal),
+                Err(refusal) => {
+                    // What comes behind may be meant for the tunnel.
+                    client.unasked();
+                    (Some(rule), refusal)
+                }
             }
         }
         Local::Stub(rule) => {
