@@ -75,6 +75,7 @@ mod proxy_upstream;
 mod raw_answers;
 mod raw_bytes;
 mod raw_cuts;
+mod raw_early;
 mod raw_egress;
 mod raw_fields;
 mod raw_framing;
