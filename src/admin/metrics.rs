@@ -2,21 +2,23 @@
 //!
 //! Owns: the metric names, which are a contract. Labels come from the configuration only, so their number is bounded.
 
+mod family;
+mod process;
 mod upstream;
 
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
+use self::family::{Buckets, family};
+use self::process::Process;
 use super::Running;
-use crate::credential::snapshot::{Counts, DURATION_BOUNDS};
 use crate::credential::{Snapshot, State};
 use crate::listener::{DataSnapshot, ListenerSnapshot, RouteSnapshot, Traffic};
 use crate::names::Name;
-use crate::telemetry::counters::{BUCKET_BOUNDS_MICROS, DENIAL_REASONS, HistogramSnapshot};
+use crate::telemetry::counters::DENIAL_REASONS;
 
 /// Prometheus and every OpenMetrics parser read it.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,82 +46,6 @@ struct Scrape {
     start_seconds: f64,
 }
 
-type Labels<'a> = [(&'static str, &'a str)];
-
-/// Writes one metric family, whose samples `each` hands out.
-struct Family<'e, 'a> {
-    encoder: &'e mut DescriptorEncoder<'a>,
-    name: &'static str,
-    help: &'static str,
-}
-
-impl Family<'_, '_> {
-    fn counters<'l, const N: usize>(
-        self,
-        samples: impl IntoIterator<Item = ([(&'static str, &'l str); N], u64)>,
-    ) -> fmt::Result {
-        let mut metric = self.encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
-        for (labels, value) in samples {
-            let labels: &Labels<'_> = &labels;
-            if labels.is_empty() {
-                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-            } else {
-                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn gauges<'l, const N: usize>(
-        self,
-        samples: impl IntoIterator<Item = ([(&'static str, &'l str); N], f64)>,
-    ) -> fmt::Result {
-        let mut metric = self.encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
-        for (labels, value) in samples {
-            let labels: &Labels<'_> = &labels;
-            if labels.is_empty() {
-                metric.encode_gauge(&value)?;
-            } else {
-                metric.encode_family(&labels)?.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn histograms<'l, const N: usize>(
-        self,
-        samples: impl IntoIterator<Item = ([(&'static str, &'l str); N], Buckets)>,
-    ) -> fmt::Result {
-        let mut metric = self.encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
-        for (labels, Buckets { sum, counts }) in samples {
-            let labels: &Labels<'_> = &labels;
-            let count = counts.iter().map(|(_, count)| count).sum();
-            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &counts, None)?;
-        }
-        Ok(())
-    }
-}
-
-/// A histogram as the encoder wants it: upper bounds in seconds with their own counts.
-struct Buckets {
-    sum: f64,
-    counts: Vec<(f64, u64)>,
-}
-
-impl From<&HistogramSnapshot> for Buckets {
-    fn from(histogram: &HistogramSnapshot) -> Self {
-        let bounds = BUCKET_BOUNDS_MICROS.iter().map(|micros| whole(*micros) / 1e6).chain([f64::INFINITY]);
-        Self { sum: whole(histogram.sum_micros) / 1e6, counts: bounds.zip(histogram.buckets).collect() }
-    }
-}
-
-impl From<&Counts> for Buckets {
-    fn from(counts: &Counts) -> Self {
-        let bounds = DURATION_BOUNDS.into_iter().chain([f64::INFINITY]);
-        Self { sum: counts.duration_sum, counts: bounds.zip(counts.durations).collect() }
-    }
-}
-
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn labels_of(route: &RouteSnapshot) -> [(&'static str, &str); 2] {
@@ -134,16 +60,8 @@ impl Collector for Scrape {
         self.encode_connections(&mut encoder)?;
         self.encode_tokens(&mut encoder)?;
         self.encode_refreshes(&mut encoder)?;
-        self.encode_process(&mut encoder)
+        self.process.encode(self.start_seconds, &mut encoder)
     }
-}
-
-fn family<'e, 'a>(
-    encoder: &'e mut DescriptorEncoder<'a>,
-    name: &'static str,
-    help: &'static str,
-) -> Family<'e, 'a> {
-    Family { encoder, name, help }
 }
 
 impl Scrape {
@@ -391,23 +309,6 @@ impl Scrape {
             }),
         )
     }
-
-    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        family(encoder, "bearward_build_info", "The version that runs.")
-            .gauges([([("version", env!("CARGO_PKG_VERSION"))], 1.0)])?;
-        family(encoder, "process_start_time_seconds", "When the process was ready, in Unix seconds.")
-            .gauges([([], self.start_seconds)])?;
-        let mut metric = encoder.encode_descriptor(
-            "process_cpu_seconds",
-            "User and system CPU time, in seconds.",
-            None,
-            MetricType::Counter,
-        )?;
-        metric.encode_counter::<NoLabelSet, _, u64>(&self.process.cpu, None)?;
-        family(encoder, "process_resident_memory_bytes", "Resident memory.")
-            .gauges([([], self.process.resident)])?;
-        family(encoder, "process_open_fds", "Open file descriptors.").gauges([([], self.process.descriptors)])
-    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a metric; 2^53 is enough")]
@@ -418,35 +319,4 @@ fn whole(count: u64) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of this century fit 2^53")]
 fn millis_as_seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
-}
-
-/// What the kernel accounts to this process.
-#[derive(Debug, Default)]
-struct Process {
-    cpu: f64,
-    resident: f64,
-    descriptors: f64,
-}
-
-impl Process {
-    fn read() -> Self {
-        let ticks = whole(rustix::param::clock_ticks_per_second());
-        let page = whole(rustix::param::page_size() as u64);
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The fields behind the command's closing parenthesis: state is the first, utime the 12th.
-        let fields: Vec<f64> = stat
-            .rsplit_once(')')
-            .map(|(_, rest)| {
-                rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect()
-            })
-            .unwrap_or_default();
-        let field = |index: usize| fields.get(index).copied().unwrap_or(0.0);
-        let descriptors =
-            std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
-        Self {
-            cpu: (field(11) + field(12)) / ticks,
-            resident: field(21) * page,
-            descriptors: whole(descriptors as u64),
-        }
-    }
 }

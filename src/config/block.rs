@@ -137,11 +137,29 @@ pub(super) fn field<T: Read>(
             let empty = node.find(key).map(|entry| entry.key_span);
             let span = empty.unwrap_or(Span::new(node.span.file, node.span.start, node.span.start + 1));
             let what = if empty.is_some() { "has no value" } else { "is missing" };
-            cx.error(span, format!("the key `{key}` of `{block}` {what}"));
+            let problem = cx.error(span, format!("the key `{key}` of `{block}` {what}"));
+            if let Some(hint) = wanted(key, &T::schema(&mut Definitions::new())) {
+                problem.hint(hint);
+            }
             None
         }
         Need::Required | Need::Optional => None,
     }
+}
+
+/// How a key is written whose schema lists its values, or shows some.
+fn wanted(key: &str, schema: &Value) -> Option<String> {
+    let values = |list: &str| {
+        let texts = schema.get(list)?.as_array()?.iter();
+        let texts: Vec<_> =
+            texts.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+        (!texts.is_empty()).then_some(texts)
+    };
+    if let Some(choices) = values("enum") {
+        let choices: Vec<_> = choices.iter().map(|choice| format!("`{choice}`")).collect();
+        return Some(format!("`{key}:` takes one of {}", choices.join(", ")));
+    }
+    values("examples").map(|examples| format!("such as `{key}: {}`", examples[0]))
 }
 
 /// The schema of a block, put among the definitions once; a reference to it is given back.

@@ -52,7 +52,13 @@ impl Parse for Port {
         json!({"title": "port", "type": ["integer", "string"], "minimum": 1, "maximum": 65535})
     }
     fn parse(text: &str) -> Result<Self, ParseError> {
-        text.parse().ok().filter(|port| *port != 0).map(Self).ok_or_else(ParseError::plain)
+        text.parse().ok().filter(|port| *port != 0).map(Self).ok_or_else(|| {
+            let problem = ParseError::plain();
+            if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return problem.hint("write its number: 443 is that of https, 80 of http");
+            }
+            problem.hint("ports are numbers from 1 to 65535")
+        })
     }
 }
 

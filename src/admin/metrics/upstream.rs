@@ -4,7 +4,8 @@ use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{family, labels_of, whole};
+use super::family::family;
+use super::{labels_of, whole};
 use crate::listener::RouteSnapshot;
 use crate::upstream::HealthState;
 

@@ -164,7 +164,25 @@ impl Parse for SpiffePattern {
         json!({"title": "SPIFFE identifier", "type": "string", "examples": ["spiffe://corp/batch", "spiffe://corp/ns/*"]})
     }
     fn parse(text: &str) -> Result<Self, ParseError> {
-        if mtls::is_spiffe_pattern(text) { Ok(Self(text.to_owned())) } else { Err(ParseError::plain()) }
+        if mtls::is_spiffe_pattern(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let problem = ParseError::plain();
+        Err(match text.strip_prefix("spiffe://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            None => problem.hint("it begins with `spiffe://` and the trust domain: `spiffe://corp/batch`"),
+            Some((domain, _)) if domain.contains('*') => {
+                problem.hint("a trust domain is named whole: list `spiffe://DOMAIN/*` for each that may come")
+            }
+            Some((domain, _)) if domain.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                problem.hint("trust domains are written in lower case")
+            }
+            Some((_, path)) if path.contains('*') => {
+                problem.hint("a `*` stands alone behind the last `/`, for everything below")
+            }
+            Some(_) => problem.hint(
+                "letters, digits, `.`, `-` and `_`, in parts that single `/` divide; no port, no query",
+            ),
+        })
     }
 }
 

@@ -314,6 +314,22 @@ fn check_condition(at: &At<RuleBlock>, action: Action, condition: &RuleMatch, cx
             cx.error(span, "a tunnel shows neither method nor path").hint("remove this condition");
         }
     }
+    let spoken = match &block.upstream_port {
+        Some(port) => (port.value.0 == 443).then_some(port.span),
+        None => {
+            block.r#match.as_ref().and_then(|condition| condition.value.ports.as_ref()).and_then(|ports| {
+                ports
+                    .value
+                    .iter()
+                    .find(|range| (range.value.0, range.value.1) == (443, 443))
+                    .map(|range| range.span)
+            })
+        }
+    };
+    if let Some(span) = spoken.filter(|_| action == Action::Forward) {
+        cx.warning(span, "`forward` sends requests on in plain text, and servers speak TLS on port 443")
+            .hint("`action: upgrade` sends them on over TLS, `action: tunnel` lets a client's own TLS pass");
+    }
     let limits = [block.rate_limit.as_ref().map(|at| at.span), block.concurrency.as_ref().map(|at| at.span)];
     for span in limits.into_iter().flatten().filter(|_| action == Action::Deny) {
         cx.error(span, "a limit has no effect on a rule that says `deny`: nothing passes").hint("remove it");

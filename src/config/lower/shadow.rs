@@ -5,7 +5,7 @@
 use crate::config::blocks::egress::RuleBlock;
 use crate::config::context::Cx;
 use crate::config::read::At;
-use crate::policy::egress::{Action, HostPattern, Rule, RuleMatch, Target};
+use crate::policy::egress::{Action, HostPattern, Rule, RuleMatch};
 
 /// Warns of each rule that an earlier one stands before. `rules`: in the place of a rule that cannot be read, `None`.
 pub(super) fn check(blocks: &[At<RuleBlock>], rules: &[Option<&Rule>], cx: &mut Cx<'_>) {
@@ -58,15 +58,8 @@ fn subset<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
 }
 
 fn hosts(wide: &RuleMatch, narrow: &RuleMatch) -> bool {
+    let holds = |pattern: &HostPattern| wide.hosts.iter().any(|one| one.covers(pattern));
     let everything = |pattern: &HostPattern| pattern.to_string() == "**";
-    let holds = |pattern: &HostPattern| {
-        let target = Target::new(&pattern.to_string(), 1).ok().filter(|_| !pattern.is_wildcard());
-        wide.hosts.iter().any(|one| {
-            everything(one)
-                || one == pattern
-                || target.as_ref().is_some_and(|target| one.matches(target.host()))
-        })
-    };
     wide.hosts.is_empty()
         || !narrow.hosts.is_empty() && narrow.hosts.iter().all(holds)
         || wide.hosts.iter().any(everything)

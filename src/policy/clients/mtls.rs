@@ -87,9 +87,13 @@ pub fn is_name_pattern(text: &str) -> bool {
 pub fn is_spiffe_pattern(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("spiffe://") else { return false };
     let rest = rest.strip_suffix("/*").unwrap_or(rest);
-    !rest.is_empty()
-        && !rest.starts_with('/')
-        && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+    let mut parts = rest.split('/');
+    let good = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    };
+    let domain = parts.next().unwrap_or_default();
+    good(domain) && !domain.bytes().any(|byte| byte.is_ascii_uppercase()) && parts.all(good)
 }
 
 /// `*.` is one label, `**.` is one or more. A name of a certificate with a `*` of its own is never matched.
@@ -172,7 +176,19 @@ mod tests {
         for good in ["spiffe://corp/a", "spiffe://corp/*", "spiffe://corp"] {
             assert!(is_spiffe_pattern(good), "{good}");
         }
-        for bad in ["corp/a", "spiffe://", "spiffe:///*", "spiffe://corp/*/a", "https://corp/a"] {
+        for bad in [
+            "corp/a",
+            "spiffe://",
+            "spiffe:///*",
+            "spiffe://corp/*/a",
+            "https://corp/a",
+            "spiffe://*/a",
+            "spiffe://Corp/a",
+            "spiffe://corp/a?b",
+            "spiffe://corp//a",
+            "spiffe://corp/../a",
+            "spiffe://corp:1/a",
+        ] {
             assert!(!is_spiffe_pattern(bad), "{bad}");
         }
     }

@@ -96,6 +96,24 @@ impl HostPattern {
         }
     }
 
+    /// Whether every host of the other is one of these.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Everything, _) => true,
+            (Kind::Address(one), Kind::Address(other)) => one == other,
+            (Kind::Name { labels, deeper }, Kind::Name { labels: narrow, deeper: narrow_deeper }) => {
+                let each =
+                    labels.iter().zip(narrow).all(|(wide, narrow)| *wide == Label::Any || wide == narrow);
+                let long_enough = match deeper {
+                    true => narrow.len() > labels.len() || *narrow_deeper && narrow.len() == labels.len(),
+                    false => narrow.len() == labels.len() && !narrow_deeper,
+                };
+                each && long_enough
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it stands for more than one host.
     pub fn is_wildcard(&self) -> bool {
         match &self.0 {
