@@ -5,23 +5,22 @@
 
 mod census;
 mod stream;
+mod tasks;
 mod tunnel;
 mod wire;
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use futures_util::stream::FuturesUnordered;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
-use http::Request;
+use h2::Reason;
+use h2::server::{Builder, Connection};
 use tokio::time::Instant;
 
+use self::stream::{Common, Job};
+use self::tasks::Tasks;
 pub(super) use self::tunnel::Side;
 use self::wire::Wire;
 use super::Limits;
@@ -73,14 +72,11 @@ pub(super) async fn serve(
         Ok(connection) => connection,
         Err(end) => return end,
     };
-    let limits = *limits;
-    let open = |request, respond, client| stream::run((Rc::clone(&site), limits), client, request, respond);
     let mut serving = Serving {
         connection,
-        open,
-        streams: FuturesUnordered::new(),
+        common: Rc::new(Common { site, limits: *limits }),
+        streams: stream::tasks(),
         flooded,
-        clients: Vec::new(),
         watch: Rc::default(),
         link,
         phase: Phase::Idle(Instant::now() + limits.client.idle_timeout),
@@ -103,12 +99,11 @@ enum Phase {
     Parting(Instant),
 }
 
-struct Serving<O, F> {
+struct Serving {
     connection: Connection<Wire, Bytes>,
-    open: O,
-    streams: FuturesUnordered<F>,
-    /// Of the open streams.
-    clients: Vec<Rc<Client>>,
+    common: Rc<Common>,
+    /// The open streams.
+    streams: Tasks<Job, Rc<Client>>,
     /// The client sends frames for nothing.
     flooded: Rc<Cell<bool>>,
     watch: Rc<Watch>,
@@ -119,11 +114,7 @@ struct Serving<O, F> {
     timer: Timer,
 }
 
-impl<O, F> Serving<O, F>
-where
-    O: Fn(Request<RecvStream>, SendResponse<Bytes>, Rc<Client>) -> F,
-    F: Future<Output = Rc<Client>>,
-{
+impl Serving {
     fn poll(&mut self, cx: &mut Context<'_>, stop: &Stop) -> Poll<End> {
         self.watch.keep(cx.waker());
         loop {
@@ -155,14 +146,10 @@ where
         }
     }
 
-    /// Moves all streams on and forgets those that have ended.
+    /// Moves the streams on that have something to do.
     fn poll_streams(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(client)) = Pin::new(&mut self.streams).poll_next(cx) {
-            if let Some(place) = self.clients.iter().position(|known| Rc::ptr_eq(known, &client)) {
-                self.clients.swap_remove(place);
-            }
-        }
-        if self.clients.is_empty() && self.phase == Phase::Busy {
+        self.streams.poll(cx);
+        if self.streams.is_empty() && self.phase == Phase::Busy {
             self.phase = Phase::Idle(Instant::now() + self.idle_limit);
         }
     }
@@ -174,8 +161,8 @@ where
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let client = Rc::new(Client::stream(Rc::clone(&self.link), Rc::clone(&self.watch)));
-                    self.clients.push(Rc::clone(&client));
-                    self.streams.push((self.open)(request, respond, client));
+                    let common = Rc::clone(&self.common);
+                    self.streams.add(Job { common, client: Rc::clone(&client), request, respond }, client);
                     if matches!(self.phase, Phase::Idle(_)) {
                         self.phase = Phase::Busy;
                     }
@@ -194,7 +181,7 @@ where
 
     /// `Ready`: something was late, so that all has to be looked at again.
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.phase == Phase::Finishing && self.clients.is_empty() {
+        if self.phase == Phase::Finishing && self.streams.is_empty() {
             self.phase = Phase::Parting(Instant::now() + FAREWELL);
         }
         let own = match self.phase {
@@ -215,7 +202,7 @@ where
             Phase::Parting(end) if end <= now => return Poll::Ready(Err(End::Late)),
             _ => {}
         }
-        self.watch.set(self.clients.iter().filter_map(|client| client.look(now)).min());
+        self.watch.set(self.streams.iter().filter_map(|client| client.look(now)).min());
         Poll::Ready(Ok(()))
     }
 }

@@ -3,6 +3,8 @@
 //! Owns: flow control towards the client (a piece is given to the codec when there is room for it), and how an exchange
 //! that breaks off is told: by RST_STREAM, never by a clean end.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +16,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
+use super::tasks::{Desk, Runner, Tasks};
 use super::tunnel as connect;
 use crate::listener::Limits;
 use crate::listener::serve::Stop;
@@ -22,13 +25,38 @@ use crate::listener::tunnel;
 use crate::proxy::{self, Client, ClientBody, RequestBody, ResponseBody, Site, Switched, extended};
 use crate::upstream::{StreamIo, Upgraded};
 
-/// Serves one stream. Returns its `client`.
-pub(super) async fn run(
-    (site, limits): (Rc<Site>, Limits),
-    client: Rc<Client>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) -> Rc<Client> {
+/// What the streams of a connection have in common.
+pub(super) struct Common {
+    pub(super) site: Rc<Site>,
+    pub(super) limits: Limits,
+}
+
+/// A stream whose head is there.
+pub(super) struct Job {
+    pub(super) common: Rc<Common>,
+    pub(super) client: Rc<Client>,
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Runner<Job>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// For the streams of one connection.
+pub(super) fn tasks<T>() -> Tasks<Job, T> {
+    Tasks::new(|| Runner::new(serve), &KEPT)
+}
+
+async fn serve(desk: Rc<Desk<Job>>) -> Infallible {
+    loop {
+        run(desk.next().await).await;
+    }
+}
+
+/// Serves one stream.
+async fn run(job: Job) {
+    let Job { common, client, request, mut respond } = job;
     let (mut head, incoming) = request.into_parts();
     // What follows an extended CONNECT is no body: it waits for the upstream to agree.
     let (body, incoming) = if head.method == Method::CONNECT && extended::as_upgrade(&mut head) {
@@ -38,7 +66,7 @@ pub(super) async fn run(
     };
     let request = Request::from_parts(head, body);
     let answer = {
-        let mut handling = pin!(proxy::handle(Rc::clone(&site), Rc::clone(&client), request));
+        let mut handling = pin!(proxy::handle(Rc::clone(&common.site), Rc::clone(&client), request));
         std::future::poll_fn(|cx| {
             client.keep(cx.waker());
             if client.is_cut() {
@@ -72,18 +100,19 @@ pub(super) async fn run(
             drop(body);
             client.joined();
             let head = Response::from_parts(head, ());
+            let Common { site, limits } = &*common;
+            let (site, limits) = (Rc::clone(site), *limits);
             Box::pin(connect::intercept(&client, head, respond, intercept, (site, limits))).await;
         }
         (Some(answer), Some(Switched::Upgraded(upstream)), Some(incoming))
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
             // Boxed: other streams do not carry it.
-            Box::pin(switch(answer, respond, incoming, upstream, limits.tunnel_idle_timeout)).await;
+            Box::pin(switch(answer, respond, incoming, upstream, common.limits.tunnel_idle_timeout)).await;
         }
         (Some(answer), ..) => reply(&client, answer, respond).await,
         (None, ..) => {}
     }
-    client
 }
 
 /// The upstream has switched protocols (RFC 8441): the stream carries bytes to its end.
@@ -163,9 +192,6 @@ impl Outgoing {
                 self.stream.send_reset(Reason::CANCEL);
                 return Poll::Ready(());
             }
-            if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(());
-            }
             let turn = if self.piece.is_empty() { self.poll_body(cx) } else { self.poll_room(cx, client) };
             match turn {
                 Poll::Ready(Turn::More) => {}
@@ -174,7 +200,8 @@ impl Outgoing {
                     self.stream.send_reset(reason);
                     return Poll::Ready(());
                 }
-                Poll::Pending => return Poll::Pending,
+                // The client may lose its interest. Whoever has something to send learns it of that.
+                Poll::Pending => return self.stream.poll_reset(cx).map(|_| ()),
             }
         }
     }
@@ -209,8 +236,11 @@ impl Outgoing {
     fn poll_room(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Turn> {
         self.stream.reserve_capacity(self.piece.len());
         let mut waited = false;
-        while self.stream.capacity() == 0 {
-            waited = true;
+        let room = loop {
+            match self.stream.capacity() {
+                0 => waited = true,
+                room => break room,
+            }
             match self.stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(Turn::Done),
@@ -222,8 +252,8 @@ impl Outgoing {
                     return Poll::Pending;
                 }
             }
-        }
-        let length = self.stream.capacity().min(self.piece.len());
+        };
+        let length = room.min(self.piece.len());
         if waited || length < self.piece.len() {
             client.room_made();
         }
