@@ -12,38 +12,16 @@ import platform
 import socket
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 import peers
+from processes import cpu, free_port, start, stop
 
 CHUNK = 1 << 20
 BODY = b"x" * 128
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def cpu(pid):
-    """Nanoseconds on CPU of a process and what it started."""
-    total, waiting = 0, [pid]
-    while waiting:
-        one = waiting.pop()
-        try:
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/schedstat") as file:
-                    total += int(file.read().split()[0])
-                with open(f"/proc/{one}/task/{task}/children") as file:
-                    waiting += [int(child) for child in file.read().split()]
-        except FileNotFoundError:
-            pass
-    return total
 
 
 def resident(pid):
@@ -99,31 +77,6 @@ def listen(talk):
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     threading.Thread(target=serve, args=(listener, talk), daemon=True).start()
     return listener.getsockname()[1]
-
-
-def start(command, port, core):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.02)
-    process.kill()
-    raise SystemExit(f"it did not start: {command}")
-
-
-def stop(process):
-    process.terminate()
-    try:
-        process.wait(40)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def plain(port):

@@ -8,27 +8,13 @@ import http.server
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
 
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def cpu(pid):
-    """Nanoseconds on CPU of a process."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat") as file:
-            total += int(file.read().split()[0])
-    return total
+from processes import cpu, free_port, start, stop
 
 
 class Provider(http.server.BaseHTTPRequestHandler):
@@ -46,21 +32,6 @@ class Provider(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def start(command, port, core):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.02)
-    process.kill()
-    raise SystemExit(f"it did not start: {command}")
 
 
 def configuration(folder, port, origin, provider):
@@ -127,8 +98,7 @@ def main():
             print(f"a proof  {medians[0] - medians[1]:7.1f} us CPU")
         finally:
             for process in [proxy, origin]:
-                process.terminate()
-                process.wait()
+                stop(process)
 
 
 if __name__ == "__main__":
