@@ -4,12 +4,15 @@
 //! certificates of listeners.
 //! Never offers a way to skip verification.
 
+mod connect;
 pub mod mint;
 pub mod pem;
+mod records;
 pub mod renewal;
 mod roots;
 pub mod server;
 pub mod source;
+mod stream;
 mod tickets;
 pub mod x509;
 
@@ -21,6 +24,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+pub use connect::connect;
+pub use stream::TlsStream;
 
 use crate::secret::SecretSource;
 

@@ -76,5 +76,7 @@ fn read(config: &TlsClientConfig, alpn: &Vec<Vec<u8>>) -> Result<rustls::ClientC
     tls.alpn_protocols.clone_from(alpn);
     // Each worker has its own: no lock is shared between two.
     tls.resumption = rustls::client::Resumption::disabled();
+    // Records are opened and sealed here (`records`), by the keys that the handshake made.
+    tls.enable_secret_extraction = true;
     Ok(tls)
 }

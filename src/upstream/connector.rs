@@ -8,19 +8,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
-use tokio::io::BufReader;
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
 use super::health::Address;
 use super::outbound::OutboundProxy;
 use super::{AddressGuard, DialError, HttpVersion, Spoken, Transport, UpstreamConfig, dial};
 use crate::origin::{Origin, Scheme};
 use crate::tls::source::TlsSource;
-use crate::tls::{TlsClientConfig, TlsError};
-
-/// A TLS record of the largest size, with its header and what surrounds a small answer.
-const READ_AHEAD: usize = 18 * 1024;
+use crate::tls::{self, TlsClientConfig, TlsError};
 
 /// The TLS half of an upstream: built once for the process, since it reads files.
 #[derive(Debug, Clone)]
@@ -300,11 +295,9 @@ impl Connector {
         let Some((config, name)) = tls else {
             return Ok((Transport::Tcp(stream), self.spoken().unwrap_or(Spoken::Http1)));
         };
-        let stream = TlsConnector::from(config)
-            .connect(name, BufReader::with_capacity(READ_AHEAD, stream))
-            .await
-            .map_err(|error| handshake_error(&error))?;
-        let spoken = match stream.get_ref().1.alpn_protocol() {
+        let (stream, alpn) =
+            tls::connect(config, name, stream).await.map_err(|error| handshake_error(&error))?;
+        let spoken = match alpn.as_deref() {
             Some(b"h2") => Spoken::Http2,
             // Said nothing, where only one answer would do.
             _ if self.http == HttpVersion::Http2 => return Err(DialError::NotHttp2),

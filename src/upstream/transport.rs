@@ -4,11 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::client::TlsStream;
 
 use super::StreamIo;
+use crate::tls::TlsStream;
 
 /// A connected stream to an upstream (or to the outbound proxy before it).
 #[derive(Debug)]
@@ -18,9 +18,7 @@ pub enum Transport {
     /// Cleartext to a process on this machine.
     Unix(UnixStream),
     /// TLS, verified.
-    ///
-    /// rustls reads 4 KiB at a time; the buffer below it takes a whole record with one system call.
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Tls(Box<TlsStream<TcpStream>>),
     /// A stream of a connection over HTTP/2 (RFC 8441).
     Stream(Box<StreamIo>),
 }

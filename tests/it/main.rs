@@ -96,6 +96,7 @@ mod store_faults;
 mod store_life;
 mod storm;
 mod throttle;
+mod tls_records;
 mod tls_rig;
 mod token_proxy;
 mod trusted_proxies;

@@ -288,7 +288,14 @@ where
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.reader.poll_fill(cx, &mut self.transport)
+        match &mut self.transport {
+            // It has opened it in memory of its own.
+            Transport::Tls(stream) if self.reader.unread.is_empty() => {
+                self.reader.unread = ready!(stream.poll_take(cx))?;
+                Poll::Ready(Ok(self.reader.unread.len()))
+            }
+            transport => self.reader.poll_fill(cx, transport),
+        }
     }
 
     /// Writes as much as can be written now. Ready: the request is written whole.
