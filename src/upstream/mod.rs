@@ -37,7 +37,7 @@ pub use connector::{Connector, TlsClient};
 pub use dial::{AddressGuard, DialError, resolve};
 pub use endpoint::Endpoint;
 pub use health::{AddressHealth, Board, Ejection, Health, HealthCheck, HealthState};
-pub use http2::Place;
+pub use http2::{Place, tidy};
 pub use lease::{BodyPiece, ExchangeError, Lease, SendError, Upgraded};
 pub use pool::{Pool, PoolLimits};
 pub use room::{Admission, Entrance, Full, Room, RoomConfig};

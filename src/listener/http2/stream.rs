@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::tasks::{Desk, Runner, Tasks};
@@ -23,7 +23,7 @@ use crate::listener::serve::Stop;
 use crate::listener::timer::Timer;
 use crate::listener::tunnel;
 use crate::proxy::{self, Client, ClientBody, RequestBody, ResponseBody, Site, Switched, extended};
-use crate::upstream::{StreamIo, Upgraded};
+use crate::upstream::{StreamIo, Upgraded, tidy};
 
 /// What the streams of a connection have in common.
 pub(super) struct Common {
@@ -65,66 +65,87 @@ async fn run(job: Job) {
         (ClientBody::of_stream(incoming, &head.headers), None)
     };
     let request = Request::from_parts(head, body);
-    let answer = {
+    let mut answer = None;
+    {
         let mut handling = pin!(proxy::handle(Rc::clone(&common.site), Rc::clone(&client), request));
         std::future::poll_fn(|cx| {
             client.keep(cx.waker());
             if client.is_cut() {
                 respond.send_reset(Reason::CANCEL);
-                return Poll::Ready(None);
+                return Poll::Ready(());
             }
-            let answer = handling.as_mut().poll(cx);
+            if let Poll::Ready(ready) = handling.as_mut().poll(cx) {
+                answer = Some(ready);
+            }
             for interim in client.take_interims() {
                 // What comes of it is seen when the answer is sent.
                 let _ = respond.send_informational(interim);
             }
-            if let Poll::Ready(answer) = answer {
-                return Poll::Ready(Some(answer));
+            if answer.is_some() {
+                return Poll::Ready(());
             }
             // The client may lose its interest.
-            respond.poll_reset(cx).map(|_| None)
+            respond.poll_reset(cx).map(|_| ())
         })
-        .await
-    };
-    match (answer, client.take_switched().map(|switched| *switched), incoming) {
-        (Some(answer), Some(Switched::Tunnel(tunnel)), _) => {
-            // Its body, which is empty, ends the exchange that opened the tunnel.
-            let (head, body) = answer.into_parts();
-            drop(body);
-            client.joined();
-            // Boxed: a stream that only carries a request does not carry it.
-            Box::pin(connect::run(&client, Response::from_parts(head, ()), respond, tunnel)).await;
+        .await;
+    }
+    let Some(answer) = answer else { return };
+    match client.take_switched() {
+        None => reply(&client, answer, respond).await,
+        // Boxed: a stream that only carries a request does not carry it.
+        Some(switched) => {
+            Box::pin(join(&common, &client, *switched, answer, respond, incoming)).await;
         }
-        (Some(answer), Some(Switched::Intercept(intercept)), _) => {
-            let (head, body) = answer.into_parts();
-            drop(body);
+    }
+}
+
+/// The stream is joined with another side. `incoming`: what follows an extended CONNECT.
+async fn join(
+    common: &Common,
+    client: &Rc<Client>,
+    switched: Switched,
+    answer: Response<ResponseBody>,
+    respond: SendResponse<Bytes>,
+    incoming: Option<RecvStream>,
+) {
+    match (switched, incoming) {
+        (Switched::Tunnel(tunnel), _) => {
+            let head = head_alone(answer);
             client.joined();
-            let head = Response::from_parts(head, ());
-            let Common { site, limits } = &*common;
-            let (site, limits) = (Rc::clone(site), *limits);
-            Box::pin(connect::intercept(&client, head, respond, intercept, (site, limits))).await;
+            connect::run(client, head, respond, tunnel).await;
         }
-        (Some(answer), Some(Switched::Upgraded(upstream)), Some(incoming))
+        (Switched::Intercept(intercept), _) => {
+            let head = head_alone(answer);
+            client.joined();
+            let around = (Rc::clone(&common.site), common.limits);
+            connect::intercept(client, head, respond, intercept, around).await;
+        }
+        (Switched::Upgraded(upstream), Some(incoming))
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
-            // Boxed: other streams do not carry it.
-            Box::pin(switch(answer, respond, incoming, upstream, common.limits.tunnel_idle_timeout)).await;
+            let head = head_alone(answer);
+            switch(head, respond, incoming, upstream, common.limits.tunnel_idle_timeout).await;
         }
-        (Some(answer), ..) => reply(&client, answer, respond).await,
-        (None, ..) => {}
+        (Switched::Upgraded(_), _) => reply(client, answer, respond).await,
     }
+}
+
+/// Its body, which is empty, ends the exchange that opened a way.
+fn head_alone(answer: Response<ResponseBody>) -> Response<()> {
+    let (head, body) = answer.into_parts();
+    drop(body);
+    Response::from_parts(head, ())
 }
 
 /// The upstream has switched protocols (RFC 8441): the stream carries bytes to its end.
 async fn switch(
-    answer: Response<ResponseBody>,
+    head: Response<()>,
     mut respond: SendResponse<Bytes>,
     incoming: RecvStream,
     upstream: Upgraded<RequestBody>,
     idle: Duration,
 ) {
-    let (mut head, body) = answer.into_parts();
-    drop(body);
+    let (mut head, ()) = head.into_parts();
     extended::as_stream_answer(&mut head.status, &mut head.headers);
     let head = Response::from_parts(head, ());
     let Ok(outgoing) = respond.send_response(head, false) else { return };
@@ -134,37 +155,33 @@ async fn switch(
     tunnel::run(near, (transport, read), &Stop::default(), &mut Timer::new(), idle).await;
 }
 
-async fn reply(client: &Client, answer: Response<ResponseBody>, mut respond: SendResponse<Bytes>) {
+async fn reply(client: &Client, answer: Response<ResponseBody>, respond: SendResponse<Bytes>) {
+    if let Some(mut outgoing) = begin(answer, respond) {
+        std::future::poll_fn(|cx| outgoing.poll(cx, client)).await;
+    }
+}
+
+/// Sends the head. `None`: there is nothing more to send.
+fn begin(answer: Response<ResponseBody>, mut respond: SendResponse<Bytes>) -> Option<Outgoing> {
     let (head, body) = answer.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(head.status(), &body, head.headers_mut());
     let ended = body.is_end_stream();
     match respond.send_response(head, ended) {
-        Ok(_) if ended => {}
-        Ok(stream) => {
-            let mut outgoing = Outgoing { stream, body, piece: Bytes::new(), last: false };
-            std::future::poll_fn(|cx| outgoing.poll(cx, client)).await;
-        }
+        Ok(_) if ended => None,
+        Ok(stream) => Some(Outgoing { stream, body, piece: Bytes::new(), last: false }),
         Err(error) => {
             tracing::debug!(%error, "an answer could not be sent");
             respond.send_reset(Reason::INTERNAL_ERROR);
+            None
         }
     }
 }
 
 /// Makes of a head what HTTP/2 wants to see.
 fn complete(status: StatusCode, body: &ResponseBody, headers: &mut HeaderMap) {
-    // RFC 9113, 8.2.2. The upstream's are gone already; the route's own may be there.
-    const OF_CONNECTIONS: [HeaderName; 5] = [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ];
-    for name in OF_CONNECTIONS {
-        headers.remove(name);
-    }
+    // The upstream's fields of its connection are gone already; the route's own may be there.
+    tidy(headers);
     if let Some(length) = body.size_hint().exact()
         && length > 0
         && status != StatusCode::NO_CONTENT

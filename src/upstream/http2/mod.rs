@@ -5,6 +5,7 @@
 //! have to say goes out together.
 
 mod connection;
+mod fields;
 mod stream;
 mod upload;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 pub(super) use self::connection::Connection;
 pub use self::connection::Place;
+pub use self::fields::tidy;
 pub(super) use self::stream::Stream;
 
 /// How long a connection without a stream is kept.

@@ -10,21 +10,13 @@ use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Body;
 
 use super::connection::Place;
+use super::fields::tidy;
 use super::upload::{Upload, Uploaded};
 use crate::upstream::{AnswerBody, ExchangeError, SendError, StreamBody, StreamIo, websocket};
-
-/// RFC 9113, 8.2.2: what HTTP/2 has no use for.
-const OF_HTTP1: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: u32 = 1000;
@@ -161,9 +153,7 @@ where
         }
         let (mut head, body) = request.into_parts();
         let host = head.headers.remove(header::HOST);
-        for name in &OF_HTTP1 {
-            head.headers.remove(name);
-        }
+        tidy(&mut head.headers);
         let mut parts = http::uri::Parts::default();
         parts.authority = host.and_then(|host| place.authority(host.as_bytes()));
         parts.scheme = Some(if place.secure() { Scheme::HTTPS } else { Scheme::HTTP });
