@@ -107,14 +107,23 @@ where
             if self.poll_upload(cx) == Poll::Ready(Uploaded::Broken) {
                 return Poll::Ready(Some(Err(ExchangeError::Body)));
             }
-            while let Poll::Ready(Some(Ok(information))) = answer.poll_informational(cx) {
-                interim += 1;
-                if interim > MAX_INTERIM {
-                    return Poll::Ready(Some(Err(ExchangeError::Endless)));
+            loop {
+                match answer.poll_informational(cx) {
+                    Poll::Ready(Some(Ok(information))) => {
+                        interim += 1;
+                        if interim > MAX_INTERIM {
+                            return Poll::Ready(Some(Err(ExchangeError::Endless)));
+                        }
+                        informed(information);
+                        // It may be what the body waited for.
+                        let _ = self.poll_upload(cx);
+                    }
+                    // The final one, or what went wrong.
+                    Poll::Ready(_) => break,
+                    // Neither is there.
+                    Poll::Pending if interrupt() => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
                 }
-                informed(information);
-                // It may be what the body waited for.
-                let _ = self.poll_upload(cx);
             }
             match std::pin::Pin::new(&mut answer).poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome.map_err(ExchangeError::from))),
