@@ -15,3 +15,4 @@ pub use fields::{may_be_whole, parse_digits, persists, read_trailers};
 pub use framing::{Reading, Writing};
 pub use outgoing::Outgoing;
 pub use reader::Reader;
+pub use spare::{keep_fields, take_fields};

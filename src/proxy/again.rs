@@ -18,6 +18,7 @@ use super::unauthorized;
 use super::{Client, Identity, Refusal, RequestBody, Route};
 use crate::route::Replay;
 use crate::telemetry::access::Use;
+use crate::upstream::Beside;
 
 /// A request whose token, or the proof beside it, was refused.
 pub(super) struct Again<'a> {
@@ -26,6 +27,8 @@ pub(super) struct Again<'a> {
     pub(super) client: &'a Rc<Client>,
     /// Its head, as it was sent.
     pub(super) head: &'a mut Parts,
+    /// What is sent beside it.
+    pub(super) beside: Beside<'a>,
     /// Its target without the token, where that is a part of it.
     pub(super) target: Option<Uri>,
     /// Its body, where it has one.
@@ -132,6 +135,6 @@ impl Again<'_> {
         if let Some(token) = &self.route.token {
             inject::inject(token, bearer, &mut self.head.headers, &mut self.head.uri)?;
         }
-        exchange(self.route, self.client, self.head, body, None, None).await
+        exchange(self.route, self.client, (self.head, self.beside), body, None, None).await
     }
 }

@@ -3,6 +3,8 @@
 //! Owns: what of it does not pass, what is set in its place, and its form when it is sent once more. All but the credential,
 //! which comes last.
 
+use std::rc::Rc;
+
 use http::request::Parts;
 use http::{HeaderValue, Method, Version, header};
 use http_body::Body;
@@ -10,8 +12,10 @@ use http_body::Body;
 use super::admit::max_forwards;
 use super::asked::Asked;
 use super::headers::{self, Seen};
+use super::inject;
 use super::request_id::X_REQUEST_ID;
 use super::{Client, Identity, Refusal, RequestBody, Route};
+use crate::upstream::{Beside, Prepared};
 
 /// Removes what does not pass. Tells what was asked of the connection itself.
 pub(super) fn strip(
@@ -45,6 +49,10 @@ pub(super) fn strip(
     }
     identity.scratch.replace(remove);
     let seen = seen?;
+    if seen.expect && head.version == Version::HTTP_10 {
+        // RFC 9110, 10.1.1.
+        head.headers.remove(header::EXPECT);
+    }
     if seen.via {
         // RFC 9110, 7.6.3.
         let ours = identity.pseudonym.as_bytes();
@@ -58,15 +66,29 @@ pub(super) fn strip(
     Ok((seen, asked))
 }
 
-/// Sets what the upstream is to see, all but the credential.
-pub(super) fn edit(
+/// What is sent beside the fields of a head.
+#[derive(Debug, Default)]
+pub(super) struct Added<'r> {
+    prepared: Option<Rc<Prepared>>,
+    id: Option<&'r HeaderValue>,
+}
+
+impl Added<'_> {
+    pub(super) fn beside(&self) -> Beside<'_> {
+        Beside { prepared: self.prepared.as_deref(), own: self.id.map(|id| (&X_REQUEST_ID, id)) }
+    }
+}
+
+/// Sets what the upstream is to see, all but the credential, which is known by now. What needs no look at the head comes beside
+/// it.
+pub(super) fn edit<'r>(
     identity: &Identity,
     route: &Route,
     client: &Client,
-    id: &HeaderValue,
+    id: &'r HeaderValue,
     seen: Seen,
     head: &mut Parts,
-) {
+) -> Added<'r> {
     let headers = &mut head.headers;
     let given = headers.insert(header::HOST, route.host.clone());
     // The authority as the client wrote it, for X-Forwarded-Host and `preserve_host`.
@@ -77,23 +99,26 @@ pub(super) fn edit(
     if let Some(asked) = asked.as_ref().filter(|_| route.preserve_host) {
         headers.insert(header::HOST, asked.clone());
     }
-    // Whoever is beyond this network learns nothing of the addresses inside it.
-    if !route.of_forward_proxy {
-        client.link.forwarded.set(headers, asked);
+    let via = identity.via(head.version);
+    // Ours comes right behind another's Via.
+    let apart = !route.of_forward_proxy
+        && !route.edits_ours
+        && !seen.via
+        && !route.token.as_ref().is_some_and(inject::is_ours);
+    let prepared = if apart { client.link.forwarded.prepared(asked.as_ref(), via) } else { None };
+    if prepared.is_none() {
+        // Whoever is beyond this network learns nothing of the addresses inside it.
+        if !route.of_forward_proxy {
+            client.link.forwarded.set(headers, asked);
+        }
+        headers.append(header::VIA, via.clone());
     }
     if let Some(prefix) = &route.forwarded_prefix {
         client.link.forwarded.set_prefix(headers, prefix);
     }
-    let via = identity.via(head.version);
-    if seen.via {
-        headers.append(header::VIA, via.clone());
-    } else {
-        headers.insert(header::VIA, via.clone());
-    }
-    headers.insert(X_REQUEST_ID, id.clone());
-    if seen.expect && head.version == Version::HTTP_10 {
-        // RFC 9110, 10.1.1.
-        headers.remove(header::EXPECT);
+    let own = prepared.is_some() && !seen.request_id;
+    if !own {
+        headers.insert(X_REQUEST_ID.clone(), id.clone());
     }
     if seen.padded_length
         && let Some(length) =
@@ -118,6 +143,7 @@ pub(super) fn edit(
     if let Some(authorization) = route.upstream.connector().proxy_authorization() {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
+    Added { prepared, id: own.then_some(id) }
 }
 
 /// Whether sending twice has the effect of sending once (RFC 9110, 9.2.2).

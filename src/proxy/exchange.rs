@@ -17,7 +17,7 @@ use super::proof::{self, prove};
 use super::{Client, Refusal, RequestBody, Route};
 use crate::telemetry::access::Record;
 use crate::upstream::{
-    AnswerBody, Endpoint, ExchangeError, Found, Full, Lease, Reached, SendError, Upstream,
+    AnswerBody, Beside, Endpoint, ExchangeError, Found, Full, Lease, Reached, SendError, Upstream,
 };
 
 /// An answer whose head is there.
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 pub(super) async fn exchange(
     route: &Route,
     client: &Client,
-    head: &mut Parts,
+    (head, beside): (&mut Parts, Beside<'_>),
     mut body: RequestBody,
     flow: Option<&Rc<Flow>>,
     asked: Option<&Asked>,
@@ -80,7 +80,7 @@ pub(super) async fn exchange(
                 interims.add(told.status(), told.headers());
             }
         };
-        let outcome = lease.send(head, body, || client.upstream_is_late(), informed).await;
+        let outcome = lease.send(head, beside, body, || client.upstream_is_late(), informed).await;
         client.await_upstream(None);
         let failed = match outcome {
             Some(Ok(response)) => {

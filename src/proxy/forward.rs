@@ -13,12 +13,19 @@ use super::chain::{self, Hop};
 use super::link::Peer;
 use crate::policy::trusted::TrustedProxies;
 use crate::telemetry::access::Record;
+use crate::upstream::Prepared;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(super) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Whether a field is one of those that are set here, or beside them for every request.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    matches!(text, "forwarded" | "via" | "x-real-ip" | "x-request-id") || text.starts_with("x-forwarded-")
+}
 
 /// The values for one client connection.
 #[derive(Debug)]
@@ -32,6 +39,16 @@ pub(super) struct Forwarded {
     proto: HeaderValue,
     /// The host of the last request and the whole value for it: a connection rarely changes its host.
     last: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The same with all fields, ready to be sent.
+    prepared: RefCell<Option<Last>>,
+}
+
+/// What was prepared last, for these.
+#[derive(Debug)]
+struct Last {
+    host: Option<HeaderValue>,
+    via: HeaderValue,
+    fields: Rc<Prepared>,
 }
 
 impl Forwarded {
@@ -52,6 +69,7 @@ impl Forwarded {
             address: address.and_then(|text| HeaderValue::try_from(text).ok()),
             proto: HeaderValue::from_static(proto),
             last: RefCell::new(None),
+            prepared: RefCell::new(None),
         }
     }
 
@@ -112,6 +130,35 @@ impl Forwarded {
         if let Some(host) = host {
             headers.insert(X_FORWARDED_HOST, host);
         }
+    }
+
+    /// All fields and `via`, for a head that holds none of them; `None` where a trusted peer may have set some.
+    pub(super) fn prepared(&self, host: Option<&HeaderValue>, via: &HeaderValue) -> Option<Rc<Prepared>> {
+        if self.peer_is_trusted() {
+            return None;
+        }
+        let mut last = self.prepared.borrow_mut();
+        if let Some(last) = &*last
+            && last.host.as_ref() == host
+            && last.via == *via
+        {
+            return Some(Rc::clone(&last.fields));
+        }
+        // A copy: what is kept with the connection does not keep the memory of a whole request.
+        let host = match host {
+            Some(host) => Some(HeaderValue::from_bytes(host.as_bytes()).ok()?),
+            None => None,
+        };
+        let mut headers = HeaderMap::new();
+        self.set(&mut headers, host.clone());
+        let mut fields = Prepared::default();
+        fields.add(header::VIA, via.clone());
+        for (name, value) in &headers {
+            fields.add(name.clone(), value.clone());
+        }
+        let fields = Rc::new(fields);
+        *last = Some(Last { host, via: via.clone(), fields: Rc::clone(&fields) });
+        Some(fields)
     }
 
     #[cold]

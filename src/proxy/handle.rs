@@ -26,6 +26,7 @@ use super::target::target;
 use super::throttle::{self, refuse_exceeding};
 use super::users::Translation;
 use super::{Client, ClientBody, Identity, Refusal, RequestBody, ResponseBody, Route, Site, egress, stream};
+use crate::http1::keep_fields;
 use crate::telemetry::access::Use;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
@@ -104,7 +105,8 @@ where
         return answer;
     }
     client.record(|record| record.labels(&route.labels));
-    let mut answer = match forward(&site.identity, route, &client, request, path, &id).await {
+    let (mut head, body) = request.into_parts();
+    let mut answer = match forward(&site.identity, route, &client, (&mut head, body), path, &id).await {
         Ok(answer) => relay(&site.identity, route, &client, answer, &id, began),
         Err(refusal) => {
             route.counters.errors.increment();
@@ -137,7 +139,8 @@ where
             return refuse(&refusal, &id, &route.counters, &client, began);
         }
     };
-    match forward(identity, &user.route, &client, request, path, &id).await {
+    let (mut head, body) = request.into_parts();
+    match forward(identity, &user.route, &client, (&mut head, body), path, &id).await {
         Ok(answer) => {
             users.answered(&user, answer.answer.response.status());
             relay(identity, &user.route, &client, answer, &id, began)
@@ -152,10 +155,15 @@ where
 /// A body whose sender waits to be asked for it is not asked for, and what comes behind a CONNECT may be meant for the tunnel
 /// (RFC 9931): the connection ends. Any other is taken, within limits.
 pub(super) fn refuse_body<B: Into<ClientBody>>(client: &Client, request: Request<B>) {
-    if request.headers().contains_key(header::EXPECT) || request.method() == Method::CONNECT {
+    let (head, body) = request.into_parts();
+    refuse_body_of(client, &head, body);
+}
+
+fn refuse_body_of<B: Into<ClientBody>>(client: &Client, head: &Parts, body: B) {
+    if head.headers.contains_key(header::EXPECT) || head.method == Method::CONNECT {
         client.unasked();
     } else {
-        drain(request.into_body().into());
+        drain(body.into());
     }
 }
 
@@ -164,24 +172,18 @@ async fn forward<B>(
     identity: &Identity,
     route: &Route,
     client: &Rc<Client>,
-    request: Request<B>,
+    (head, incoming): (&mut Parts, B),
     path: Option<String>,
     id: &HeaderValue,
 ) -> Result<Forwarded, Refusal>
 where
     B: Body + Into<ClientBody>,
 {
-    let (mut head, incoming) = request.into_parts();
     if head.version == Version::HTTP_2 {
         stream::fold(&mut head.headers);
     }
-    let (seen, asked) = strip(identity, route, client, &mut head, incoming.is_end_stream())?;
-    let called = route.backward.as_ref().map(|_| Backward::called(client, &head));
-    edit(identity, route, client, id, seen, &mut head);
-    if let Some(target) = target(route, &head.uri, path)? {
-        head.uri = target;
-    }
-    head.extensions = http::Extensions::new();
+    let (seen, asked) = strip(identity, route, client, head, incoming.is_end_stream())?;
+    let called = route.backward.as_ref().map(|_| Backward::called(client, head));
     let (mut injected, mut generation) = (None, 0);
     if let Some(token) = &route.token {
         let authorized = token.borrow_mut().authorize(identity.clock.boot());
@@ -191,7 +193,7 @@ where
                 Ok(token) => token,
                 Err(refusal) => {
                     client.record(|record| record.used(Use::Unavailable));
-                    refuse_body(client, Request::from_parts(head, incoming));
+                    refuse_body_of(client, head, incoming);
                     return Err(refusal);
                 }
             },
@@ -200,6 +202,11 @@ where
         generation = of;
         injected = Some(bearer);
     }
+    let added = edit(identity, route, client, id, seen, head);
+    if let Some(target) = target(route, &head.uri, path)? {
+        head.uri = target;
+    }
+    head.extensions = http::Extensions::new();
     let (body, flow) = if incoming.is_end_stream() {
         (RequestBody::Empty, None)
     } else {
@@ -207,7 +214,7 @@ where
             head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
         }
         let expect = seen.expect && head.version == Version::HTTP_11;
-        if is_conversation(&head) {
+        if is_conversation(head) {
             client.unhurried();
         }
         let (body, flow) = RequestBody::streaming(incoming.into(), Rc::clone(client), route, expect);
@@ -230,12 +237,15 @@ where
     {
         interims.expect();
     }
-    let mut answer = exchange(route, client, &mut head, body, flow.as_ref(), asked.as_deref()).await?;
+    let beside = added.beside();
+    let mut answer =
+        exchange(route, client, (&mut *head, beside), body, flow.as_ref(), asked.as_deref()).await?;
     if answer.response.status() == StatusCode::UNAUTHORIZED && route.token.is_some() {
-        let mut again = Again { identity, route, client, head: &mut head, target, flow: flow.as_ref() };
+        let mut again = Again { identity, route, client, head, beside, target, flow: flow.as_ref() };
         // Boxed: an answer that is relayed does not carry it.
         answer = Box::pin(again.refused(answer, generation)).await?;
     }
+    keep_fields(std::mem::take(&mut head.headers));
     Ok(Forwarded { answer, flow, asked, called })
 }
 

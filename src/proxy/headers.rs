@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) te: bool,
     /// `Trailer`.
     pub(super) trailer: bool,
+    /// `X-Request-ID`.
+    pub(super) request_id: bool,
 }
 
 /// Collects in `remove` what of a request does not pass. `injects`: the route sets a credential of its own;
@@ -83,6 +85,10 @@ pub(super) fn judge_request(
             "dpop" => injects,
             "via" => {
                 seen.via = true;
+                false
+            }
+            "x-request-id" => {
+                seen.request_id = true;
                 false
             }
             "expect" => {

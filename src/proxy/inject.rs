@@ -10,8 +10,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
-use super::Refusal;
 use super::target::names_parameter;
+use super::{Refusal, forward};
 use crate::credential::{Extras, TokenReader};
 use crate::route::path::PathError;
 
@@ -30,6 +30,14 @@ pub(super) fn inject(
         }
         Some(extras) => apply(extras, bearer, headers, uri),
     }
+}
+
+/// Whether it stands in a field that the proxy sets by itself.
+pub(super) fn is_ours(token: &RefCell<TokenReader>) -> bool {
+    token
+        .borrow()
+        .extras()
+        .is_some_and(|extras| extras.headers.iter().any(|(name, _)| forward::is_ours(name)))
 }
 
 /// Whether it becomes a part of the target.

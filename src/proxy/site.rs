@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Version};
 use super::RequestBody;
 use super::backward::Backward;
 use super::egress::Egress;
+use super::forward::is_ours;
 use super::pick::Picks;
 use super::request_id::RequestIds;
 use super::target::OwnQuery;
@@ -122,6 +123,8 @@ pub struct Route {
     pub(super) forwarded_prefix: Option<HeaderValue>,
     pub(super) absolute: Option<(UriScheme, UriAuthority)>,
     pub(super) request_headers: HeaderEdits,
+    /// They change what the proxy sets by itself.
+    pub(super) edits_ours: bool,
     pub(super) response_headers: HeaderEdits,
     /// Parameters of its own.
     pub(super) query: Option<Box<OwnQuery>>,
@@ -179,6 +182,7 @@ impl Route {
                 .and_then(|prefix| HeaderValue::try_from(prefix).ok()),
             absolute,
             request_headers: own_edits(&config.request_headers),
+            edits_ours: names(&config.request_headers).any(is_ours),
             response_headers: own_edits(&config.response_headers),
             query: OwnQuery::of(&config.rewrites.query),
             backward: Backward::of(config),
@@ -220,6 +224,7 @@ impl Route {
             forwarded_prefix: self.forwarded_prefix.clone(),
             absolute: self.absolute.clone(),
             request_headers: self.request_headers.clone(),
+            edits_ours: self.edits_ours,
             response_headers: self.response_headers.clone(),
             query: self.query.clone(),
             backward: self.backward.clone(),
@@ -258,13 +263,17 @@ impl Route {
 }
 
 fn own_names(config: &RouteConfig) -> Vec<HeaderName> {
-    let HeaderEdits { set, add, remove } = &config.request_headers;
     let picked_by = config.picks.as_ref().and_then(|picks| match &picks.by {
         PickBy::Header(name) => Some(name),
         PickBy::Client => None,
     });
-    let named = set.iter().chain(add).map(|(name, _)| name).chain(remove).chain(picked_by);
+    let named = names(&config.request_headers).chain(picked_by);
     named.filter(|name| name.as_str().contains('-')).cloned().collect()
+}
+
+/// All names that they change.
+fn names(edits: &HeaderEdits) -> impl Iterator<Item = &HeaderName> {
+    edits.set.iter().chain(&edits.add).map(|(name, _)| name).chain(&edits.remove)
 }
 
 /// A copy whose values share no reference count with another worker's.

@@ -12,7 +12,7 @@ use http_body_util::Empty;
 use hyper::body::Body;
 
 use super::health::{Health, HealthCheck};
-use super::{Connector, Pool, Upstream};
+use super::{Beside, Connector, Pool, Upstream};
 
 /// Checks the addresses of an upstream for ever.
 pub async fn check_addresses<B>(upstream: Rc<Upstream<B>>, rules: HealthCheck)
@@ -54,6 +54,6 @@ async fn ask(connector: Connector, rules: &HealthCheck) -> Option<StatusCode> {
     }
     let pool = Pool::new(connector);
     let mut lease = pool.connect().await.ok()?;
-    let answer = lease.send(&head, body, || false, |_| ()).await?.ok()?;
+    let answer = lease.send(&head, Beside::default(), body, || false, |_| ()).await?.ok()?;
     Some(answer.status())
 }

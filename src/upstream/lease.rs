@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::http2::Stream;
-use super::{Admission, AnswerBody, DialError, Pool, Transport, http1};
+use super::{Admission, AnswerBody, Beside, DialError, Pool, Transport, http1};
 use crate::http1::Http1Error;
 
 /// A place for one request. Dropped in the middle of an exchange it ends the exchange: by closing the connection, or
@@ -132,17 +132,21 @@ where
 
     /// Sends a request and moves the exchange on until the head of the answer is there. `interrupt` is asked at every
     /// turn: `true` gives up with `None`. `informed` sees each 1xx but 101. The head is copied over HTTP/2 alone.
+    /// `beside`: fields of names that it does not hold.
     pub async fn send(
         &mut self,
         head: &Parts,
+        beside: Beside<'_>,
         body: B,
         interrupt: impl Fn() -> bool,
         informed: impl FnMut(Response<()>),
     ) -> Option<Result<Response<AnswerBody>, SendError<B>>> {
         match &mut self.held {
-            Held::Http1(connection) => connection.send(head, body, interrupt, informed).await,
+            Held::Http1(connection) => connection.send((head, beside), body, interrupt, informed).await,
             Held::Http2(stream) => {
-                let request = Request::from_parts(head.clone(), body);
+                let mut head = head.clone();
+                beside.add_to(&mut head.headers);
+                let request = Request::from_parts(head, body);
                 stream.send(request, interrupt, informed).await
             }
             Held::Nothing => unreachable!("a lease holds its connection until it is released"),

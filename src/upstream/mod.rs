@@ -5,6 +5,7 @@
 
 mod answer_body;
 mod balance;
+mod beside;
 mod budget;
 mod check;
 mod connector;
@@ -31,6 +32,7 @@ use crate::origin::Origin;
 use crate::tls::TlsClientConfig;
 pub use answer_body::{AnswerBody, StreamBody};
 pub use balance::{Found, Reached, Shared, Upstream};
+pub use beside::{Beside, Prepared};
 pub use budget::Budget;
 pub use check::check_addresses;
 pub use connector::{Connector, TlsClient};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bearward::origin::Origin;
 use bearward::tls::TlsClientConfig;
-use bearward::upstream::{AnswerBody, Connector, HttpVersion, Lease, Pool, UpstreamConfig};
+use bearward::upstream::{AnswerBody, Beside, Connector, HttpVersion, Lease, Pool, UpstreamConfig};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
@@ -35,7 +35,7 @@ fn pool(address: SocketAddr) -> Rc<Pool<Body>> {
 async fn send(lease: &mut Lease<Body>, path: &'static str) -> Option<Response<AnswerBody>> {
     let request = Request::get(path).header("host", "localhost").body(Empty::new()).expect("a request");
     let (head, body) = request.into_parts();
-    lease.send(&head, body, || false, |_| {}).await.expect("not interrupted").ok()
+    lease.send(&head, Beside::default(), body, || false, |_| {}).await.expect("not interrupted").ok()
 }
 
 async fn body(lease: &mut Lease<Body>, mut answer: Response<AnswerBody>) -> Vec<u8> {

@@ -203,7 +203,7 @@ impl Refusal {
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_REQUEST_ID, id.clone());
+        headers.insert(X_REQUEST_ID.clone(), id.clone());
         if let Ok(value) = HeaderValue::try_from(["bearward; error=", telling.token].concat()) {
             headers.insert(PROXY_STATUS, value);
         }

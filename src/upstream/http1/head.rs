@@ -8,7 +8,9 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
-use crate::http1::{Http1Error, Reading, Writing, may_be_whole, parse_digits, persists};
+use crate::http1::{Http1Error, Reading, Writing, may_be_whole, parse_digits, persists, take_fields};
+use crate::upstream::Beside;
+use crate::upstream::beside::write_field;
 
 /// The longest head of an answer.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -18,7 +20,7 @@ const MAX_FIELDS: usize = 100;
 /// Writes the head of a request, and tells how its body is written. `length`: of the body, where it is known; `bodiless`:
 /// it has none.
 pub(super) fn write_request(
-    head: &http::request::Parts,
+    (head, beside): (&http::request::Parts, Beside<'_>),
     bodiless: bool,
     length: Option<u64>,
     out: &mut Vec<u8>,
@@ -38,11 +40,9 @@ pub(super) fn write_request(
             }
             chunked = true;
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_field(name, value, out);
     }
+    beside.write(out);
     let writing = match (bodiless, chunked, told.or(length)) {
         // It may tell the length of nothing, and of nothing else.
         (true, _, length) if told.is_none() || length == Some(0) => Writing::Done,
@@ -114,7 +114,7 @@ pub(super) fn read_answer(
     };
     let status = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| Http1Error::Malformed)?;
     let old = parsed.version == Some(0);
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = take_fields(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Http1Error::Malformed)?;
         let value = if field.value.is_empty() { Bytes::new() } else { read.slice_ref(field.value) };
@@ -267,7 +267,7 @@ mod tests {
         let check = |request: http::request::Builder, bodiless: bool, length: Option<u64>, expected: &str| {
             let (head, ()) = request.body(()).expect("request").into_parts();
             let mut out = Vec::new();
-            write_request(&head, bodiless, length, &mut out).expect("written");
+            write_request((&head, Beside::default()), bodiless, length, &mut out).expect("written");
             assert_eq!(String::from_utf8_lossy(&out), expected);
         };
         let request = || http::Request::builder().uri("/a?b").header("host", "h");
@@ -293,6 +293,6 @@ mod tests {
         check(target("http://h?q"), true, None, "GET http://h/?q HTTP/1.1\r\n\r\n");
         check(target("*").method("OPTIONS"), true, None, "OPTIONS * HTTP/1.1\r\n\r\n");
         let bad = posted().header("content-length", "5").body(()).expect("request").into_parts().0;
-        assert!(write_request(&bad, true, None, &mut Vec::new()).is_err());
+        assert!(write_request((&bad, Beside::default()), true, None, &mut Vec::new()).is_err());
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 pub(super) use self::body::Http1Body;
 #[cfg(feature = "fuzzing")]
 pub(super) use self::read_all::read_all;
-use super::{Admission, AnswerBody, BodyPiece, ExchangeError, SendError, Transport};
+use super::{Admission, AnswerBody, Beside, BodyPiece, ExchangeError, SendError, Transport};
 use crate::http1::{Http1Error, Outgoing, Reader, Reading};
 
 /// Pieces of a request up to this length go out with what stands before them.
@@ -123,7 +123,7 @@ where
     /// `informed` sees each 1xx but 101.
     pub(super) async fn send(
         &mut self,
-        head: &Parts,
+        head: (&Parts, Beside<'_>),
         body: B,
         interrupt: impl Fn() -> bool,
         mut informed: impl FnMut(Response<()>),
@@ -155,11 +155,12 @@ where
         .await
     }
 
-    fn begin(&mut self, head: &Parts, body: B) -> Result<(), Http1Error> {
+    fn begin(&mut self, (head, beside): (&Parts, Beside<'_>), body: B) -> Result<(), Http1Error> {
         let bodiless = body.is_end_stream();
         let length = body.size_hint().exact();
-        self.outgoing
-            .begin((!bodiless).then_some(body), |out| head::write_request(head, bodiless, length, out))?;
+        self.outgoing.begin((!bodiless).then_some(body), |out| {
+            head::write_request((head, beside), bodiless, length, out)
+        })?;
         self.method.clone_from(&head.method);
         self.state = State::Head;
         self.heard = 0;
