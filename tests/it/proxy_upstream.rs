@@ -167,6 +167,42 @@ fn a_tunnel_goes_over_tls_and_ends_with_both_sides() {
 }
 
 #[test]
+fn an_answer_that_ends_with_its_connection_is_whole_only_where_tls_says_so() {
+    let authority = Authority::new();
+    for announced in [true, false] {
+        let (certificate, key) = authority.issue("localhost");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("config");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let upstream = std::thread::spawn(move || {
+            let connection = rustls::ServerConnection::new(Arc::new(config)).expect("connection");
+            let mut tls = rustls::StreamOwned::new(connection, listener.accept().expect("accepted").0);
+            read_tls_head(&mut tls).expect("a head");
+            tls.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it").expect("written");
+            if announced {
+                tls.conn.send_close_notify();
+            }
+            tls.flush().expect("flushed");
+        });
+        let mut secure = route(&format!("https://localhost:{port}"));
+        secure.upstream.tls.ca = Some(authority.path.clone());
+        let rig = Rig::start(vec![secure]);
+        let mut wire = rig.connect();
+        wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let got = wire.rest();
+        assert_eq!(got.ends_with("\r\n0\r\n\r\n"), announced, "{got}");
+        assert!(!announced || got.contains("all of it"), "{got}");
+        upstream.join().expect("joined");
+    }
+}
+
+#[test]
 fn an_upstream_that_cannot_prove_its_name_gets_nothing() {
     let (ours, other) = (Authority::new(), Authority::new());
     let check = |issuer: &Authority, host: &str, server_name: Option<&str>, expected: u16| {
