@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bearward::clock::{BootTime, UnixTime};
 use bearward::config;
 use bearward::credential::{Published, State, Token, TokenCell, TokenReader};
-use bearward::listener::bench::Framing;
+use bearward::listener::bench::read_requests;
 use bearward::names::Name;
 use bearward::oauth::dpop::{DpopKey, Proof, token_hash};
 use bearward::proxy::bench::Heads;
 use bearward::route::authority::Authority;
 use bearward::route::path;
 use bearward::route::table::{Match, RouteTable};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request};
 
 /// A moment long after boot at which the token of these measurements lives.
@@ -170,15 +171,12 @@ impl HeadWork {
     }
 }
 
-/// Following the framing of a client's bytes.
-pub struct Walk {
-    framing: Framing,
-    bytes: Vec<u8>,
-}
+/// Reading requests.
+pub struct Walk(Bytes);
 
 impl Walk {
     pub fn over(text: &str) -> Self {
-        Self { framing: Framing::default(), bytes: text.as_bytes().to_vec() }
+        Self(Bytes::copy_from_slice(text.as_bytes()))
     }
 
     /// A request with a body of 16 chunks of 1 KiB.
@@ -189,6 +187,6 @@ impl Walk {
     }
 
     pub fn run(&mut self) -> usize {
-        self.framing.walk(black_box(&self.bytes)).expect("well-formed")
+        read_requests(black_box(&self.0))
     }
 }

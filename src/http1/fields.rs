@@ -17,6 +17,12 @@ pub fn may_be_whole(read: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', read).any(is_end)
 }
 
+/// Whether a line ends with a line feed alone (RFC 9112, 2.2: some take it for an end of line, and some do not).
+#[inline]
+pub fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+}
+
 /// Whether a connection stays open behind a message with these fields (RFC 9112, 9.3). `old`: the message is of HTTP/1.0.
 pub fn persists(old: bool, headers: &HeaderMap) -> bool {
     let says = |word: &[u8]| {
@@ -38,9 +44,14 @@ pub fn parse_digits(text: &[u8]) -> Option<u64> {
 }
 
 /// The fields at the end of a body, with the empty line behind them; `None` as long as they are not there whole.
-pub fn read_trailers(read: &mut Bytes, limit: usize) -> Result<Option<HeaderMap>, Http1Error> {
+///
+/// `strict`: no line ends with a bare line feed.
+pub fn read_trailers(read: &mut Bytes, limit: usize, strict: bool) -> Result<Option<HeaderMap>, Http1Error> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
     match httparse::parse_headers(read, &mut fields) {
+        Ok(httparse::Status::Complete((length, _))) if strict && has_bare_line_feed(&read[..length]) => {
+            Err(Http1Error::Malformed)
+        }
         Ok(httparse::Status::Complete((length, fields))) => {
             let mut trailers = HeaderMap::new();
             for field in fields {

@@ -30,6 +30,8 @@ pub enum Reading {
 pub struct Chunked {
     part: Part,
     extensions: u32,
+    /// Nothing passes that some read differently.
+    strict: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,13 @@ enum Part {
 impl Reading {
     /// Chunks, from the first on.
     pub fn chunked() -> Self {
-        Self::Chunked(Chunked { part: Part::Begin, extensions: 0 })
+        Self::Chunked(Chunked { part: Part::Begin, extensions: 0, strict: false })
+    }
+
+    /// The same, from a client: nothing is taken that others may read in another way. Blanks behind a size are nothing
+    /// without an extension, and no line ends with a bare line feed.
+    pub fn strictly_chunked() -> Self {
+        Self::Chunked(Chunked { part: Part::Begin, extensions: 0, strict: true })
     }
 
     /// Takes the next piece of the body out of what was read. `None`: more has to be read first, or it is done.
@@ -118,7 +126,7 @@ impl Chunked {
                 }
                 Ok(Taken::Data(piece))
             }
-            Part::Trailers => Ok(match read_trailers(read, MAX_TRAILERS)? {
+            Part::Trailers => Ok(match read_trailers(read, MAX_TRAILERS, self.strict)? {
                 None => Taken::Nothing,
                 Some(trailers) if trailers.is_empty() => Taken::End,
                 Some(trailers) => Taken::Trailers(trailers),
@@ -155,12 +163,14 @@ impl Chunked {
         };
         Ok(match (self.part, byte) {
             (Part::Begin, _) => Part::Size(digit().ok_or(Http1Error::Malformed)?),
+            (Part::Blank(_), b'\r') if self.strict => return Err(Http1Error::Malformed),
             (Part::Size(size) | Part::Blank(size) | Part::Extension(size), b'\r') => Part::LineEnd(size),
             (Part::Size(size) | Part::Blank(size), b' ' | b'\t') => Part::Blank(size),
             (Part::Size(size) | Part::Blank(size), b';') => Part::Extension(size),
             (Part::Size(size), _) => Part::Size(grown(size, digit().ok_or(Http1Error::Malformed)?)?),
             // A line feed alone is an end to some, and none to others.
             (Part::Extension(_), b'\n') => return Err(Http1Error::Malformed),
+            (Part::Extension(_), byte) if self.strict && !is_text(byte) => return Err(Http1Error::Malformed),
             (Part::Extension(size), _) => {
                 self.extensions += 1;
                 if self.extensions > MAX_EXTENSIONS {
@@ -177,6 +187,10 @@ impl Chunked {
     }
 }
 
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
 fn take(read: &mut Bytes, most: u64) -> Bytes {
     let length = usize::try_from(most).unwrap_or(usize::MAX).min(read.len());
     if length == read.len() { std::mem::take(read) } else { read.split_to(length) }
@@ -189,6 +203,8 @@ pub enum Writing {
     Length(u64),
     /// Chunks, with the trailers that the head declared.
     Chunked(Option<Box<[HeaderName]>>),
+    /// Until the connection is closed.
+    ToTheEnd,
     /// Nothing.
     Done,
 }
@@ -225,6 +241,7 @@ impl Writing {
                 out.extend_from_slice(b"\r\n");
                 Ok(b"\r\n")
             }
+            Self::ToTheEnd => Ok(b""),
             Self::Done => Err(Http1Error::Body),
         }
     }
@@ -246,7 +263,7 @@ impl Writing {
                 }
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Done => {}
+            Self::ToTheEnd | Self::Done => {}
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ mod reader;
 mod spare;
 
 pub use error::Http1Error;
-pub use fields::{may_be_whole, parse_digits, persists, read_trailers};
+pub use fields::{has_bare_line_feed, may_be_whole, parse_digits, persists, read_trailers};
 pub use framing::{Reading, Writing};
 pub use outgoing::Outgoing;
 pub use reader::Reader;

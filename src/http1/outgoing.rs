@@ -53,8 +53,19 @@ impl<B> Outgoing<B> {
             self.bytes = spare::take_bytes();
         }
         self.framing = head(&mut self.bytes)?;
-        self.body = body;
+        match body {
+            Some(body) if !matches!(self.framing, Writing::Done) => self.body = Some(body),
+            // Its head says that there is none.
+            Some(_) => {}
+            None => self.framing.end(None, &mut self.bytes)?,
+        }
         Ok(())
+    }
+
+    /// Nothing more of the body is written: what was framed so far is the end.
+    pub fn break_off(&mut self) {
+        self.body = None;
+        self.framing = Writing::Done;
     }
 
     /// Whether the message was written whole.

@@ -14,6 +14,8 @@ use super::spare;
 /// How much is read at a time: from a connection that did not fill more, and at most.
 const LEAST: usize = 4 * 1024;
 const MOST: usize = 64 * 1024;
+/// So many reads in a row that need much less give room back.
+const SMALL_READS: u8 = 8;
 
 /// What was read of a connection.
 #[derive(Debug)]
@@ -22,11 +24,13 @@ pub struct Reader {
     pub unread: Bytes,
     /// How much is read at a time.
     room: usize,
+    /// Reads in a row that would have had enough with much less.
+    small: u8,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { unread: Bytes::new(), room: LEAST }
+        Self { unread: Bytes::new(), room: LEAST, small: 0 }
     }
 }
 
@@ -55,15 +59,58 @@ impl Reader {
         let outcome = pin!(stream.read_buf(&mut buffer)).poll(cx);
         let count = buffer.len() - before;
         if buffer.is_empty() {
-            spare::keep_buffer(buffer);
+            spare::keep_buffer(buffer, room);
         } else {
             self.unread = buffer.freeze();
         }
-        if count >= room {
-            self.room = (room * 2).min(MOST);
-        } else if count < room / 4 && outcome.is_ready() {
-            self.room = (room / 2).max(LEAST);
+        if outcome.is_ready() {
+            self.adapt(count);
         }
         outcome
+    }
+
+    /// What is left of a message that was a little longer than the room is small: one such read says nothing.
+    fn adapt(&mut self, count: usize) {
+        let room = self.room;
+        self.small = if count < room / 4 { self.small + 1 } else { 0 };
+        if count >= room {
+            self.room = (room * 2).min(MOST);
+        } else if self.small >= SMALL_READS {
+            self.room = (room / 2).max(LEAST);
+            self.small = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn messages_of_one_length_settle_on_one_read_each() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for length in [100, 4096, 5000, 16_500, 40_000] {
+            let mut reader = Reader::default();
+            let mut reads = 0;
+            for turn in 0..20 {
+                let message = vec![b'x'; length];
+                let mut stream = message.as_slice();
+                reads = 0;
+                while !stream.is_empty() {
+                    assert!(reader.poll_fill(&mut cx, &mut stream).is_ready());
+                    reader.unread = Bytes::new();
+                    reads += 1;
+                }
+                assert!(reads <= 4, "{length} {turn}");
+            }
+            assert_eq!(reads, 1, "{length}");
+            for _ in 0..100 {
+                assert!(reader.poll_fill(&mut cx, &mut b"x".as_slice()).is_ready());
+                reader.unread = Bytes::new();
+            }
+            assert_eq!(reader.room, LEAST, "{length}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Memory that the next connection of this worker uses while it is still in the cache.
 //!
-//! Owns: one buffer for reading and one for writing, and a few maps of fields, of a bounded size. What is kept is empty, so nothing of one exchange
+//! Owns: one buffer of each size for reading, one for writing, and a few maps of fields. What is kept is empty, so nothing of one exchange
 //! reaches another.
 
 use std::cell::{Cell, RefCell};
@@ -15,27 +15,29 @@ const MOST: usize = 64 * 1024;
 /// Maps of fields that are kept, and for how many fields at most.
 const MAPS: usize = 16;
 const FIELDS: usize = 128;
+/// Sizes of buffers for reading: 4 KiB times a power of two, up to 64 KiB.
+const SIZES: usize = 5;
 
 thread_local! {
-    static BUFFER: Cell<BytesMut> = Cell::new(BytesMut::new());
+    static BUFFERS: [Cell<BytesMut>; SIZES] = std::array::from_fn(|_| Cell::new(BytesMut::new()));
     static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static MAPS_KEPT: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
+fn size_of(room: usize) -> usize {
+    (room / 4096).max(1).ilog2() as usize
+}
+
 /// An empty buffer with room for so much.
 pub(super) fn take_buffer(room: usize) -> BytesMut {
-    let buffer = BUFFER.take();
-    if buffer.capacity() >= room && buffer.capacity() <= room * 2 {
-        buffer
-    } else {
-        BytesMut::with_capacity(room)
-    }
+    let buffer = BUFFERS.with(|buffers| buffers.get(size_of(room)).map(Cell::take));
+    buffer.filter(|buffer| buffer.capacity() >= room).unwrap_or_else(|| BytesMut::with_capacity(room))
 }
 
 /// Keeps a buffer that nothing was read into.
-pub(super) fn keep_buffer(buffer: BytesMut) {
+pub(super) fn keep_buffer(buffer: BytesMut, room: usize) {
     if buffer.is_empty() && buffer.capacity() <= MOST {
-        BUFFER.set(buffer);
+        BUFFERS.with(|buffers| buffers.get(size_of(room)).map(|kept| kept.set(buffer)));
     }
 }
 

@@ -104,7 +104,11 @@ impl Entry {
             tls,
             handshake_limit: limits.tls_handshake_timeout,
             header_limit: limits.client.header_timeout,
-            limits: ClientLimits { underscores: config.underscores, ..limits.client },
+            limits: ClientLimits {
+                underscores: config.underscores,
+                interim_responses: config.interim_responses,
+                ..limits.client
+            },
             warned: Cell::new(false),
         }
     }
@@ -301,6 +305,7 @@ mod tests {
             trusted_proxies: TrustedProxies::new(vec![TrustedPeer::Unix]),
             proxy_protocol,
             underscores: crate::proxy::Underscores::Reject,
+            interim_responses: false,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),

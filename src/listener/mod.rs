@@ -6,16 +6,15 @@ mod acceptor;
 #[doc(hidden)]
 pub mod bench;
 mod bind;
-mod boundary;
 mod data_plane;
 mod detect;
 pub mod egress;
 mod entry;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod http1;
 mod http2;
 mod intercept;
-mod observed;
 pub mod proxy_protocol;
 mod relay;
 mod serve;
@@ -61,6 +60,8 @@ pub struct ListenerConfig {
     pub allow_unauthenticated: bool,
     /// `headers.underscores`.
     pub underscores: Underscores,
+    /// `interim_responses`.
+    pub interim_responses: bool,
     /// `allowed_origins`: exact values of Origin.
     pub allowed_origins: Vec<String>,
     /// `clients`: who may use it; empty: whoever reaches it.

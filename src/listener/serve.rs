@@ -1,32 +1,23 @@
 //! One client connection of one worker.
 //!
-//! Owns: telling which protocol it speaks, the HTTP/1.1 server side, its limits and its deadlines, and stopping in good
-//! order.
+//! Owns: telling which protocol it speaks, how it is told to stop, and what it becomes when it has switched protocols.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
 use super::detect;
+use super::http1::{self, Ended};
 use super::intercept::{self, Way};
-use super::observed::Observed;
 use super::stream::{ClientStream, Protocol};
 use super::timer::Timer;
 use super::{Limits, http2, socks, tunnel};
 use crate::proxy::egress::Tunnel;
-use crate::proxy::{self, Client, ClientLimits, Due, Link, Site, Switched};
+use crate::proxy::{Client, Link, Site, Switched};
 use crate::upstream::Upgraded;
-
-/// How long a client is answered that has closed its side: many that do so have left, and the upstream works for nobody.
-const LISTENS: Duration = Duration::from_secs(1);
 
 /// How a connection is told to stop.
 #[derive(Debug, Default)]
@@ -66,7 +57,7 @@ impl Stop {
 pub(super) enum End {
     /// In good order, or by the client.
     Closed,
-    /// hyper refused the head of a request by itself.
+    /// What came is no head of a request.
     RefusedHead,
     /// A deadline of the client passed.
     Late,
@@ -118,97 +109,26 @@ pub(super) async fn serve(
 }
 
 async fn serve_http1(
-    (stream, read): (ClientStream, Bytes),
+    near: (ClientStream, Bytes),
     client: Rc<Client>,
     site: Rc<Site>,
     limits: &Limits,
     stop: Rc<Stop>,
     mut timer: Timer,
 ) -> End {
-    let io = TokioIo::new(Observed::new(stream, read, Rc::clone(&client), Rc::clone(&site)));
-    let for_requests = Rc::clone(&client);
-    let for_inside = Rc::clone(&site);
-    let service = service_fn(move |request| {
-        let (site, client) = (Rc::clone(&site), Rc::clone(&for_requests));
-        async move { Ok::<_, std::convert::Infallible>(proxy::handle(site, client, request).await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.max_header_size(limits.header_bytes).max_buf_size(limits.header_bytes.max(64 * 1024));
-    if limits.client.header_count != ClientLimits::default().header_count {
-        // Another number than hyper's own costs an allocation a request.
-        builder.max_headers(limits.client.header_count);
-    }
-    let mut connection = builder.serve_connection(io, service);
-    let mut finishing = false;
-    let mut leaves_by = None;
-    let end = std::future::poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(ending(outcome));
+    match http1::serve(near, &client, &site, limits, &stop, &mut timer).await {
+        Ended::Closed(end) => end,
+        // Boxed: a connection that only speaks HTTP does not carry it.
+        Ended::Switched(switched, stream, read) => match *switched {
+            Switched::Intercept(intercept) => {
+                let way = Way::Connection(stream, read);
+                Box::pin(intercept::run(way, intercept, client.link(), site, limits, stop)).await
             }
-            match stop.wish.get() {
-                Wish::Serve => {}
-                Wish::Finish if finishing => {}
-                Wish::Finish => {
-                    finishing = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                    continue;
-                }
-                Wish::Cut => return Poll::Ready(End::Cut),
+            other => {
+                let idle = limits.tunnel_idle_timeout;
+                Box::pin(join((stream, read), other, idle, &stop, &mut timer)).await
             }
-            if finishing && client.is_idle() {
-                return Poll::Ready(End::Closed);
-            }
-            if leaves_by.is_none() && client.left() {
-                leaves_by = Some(Instant::now() + LISTENS);
-                // The answer is the last.
-                Pin::new(&mut connection).graceful_shutdown();
-                continue;
-            }
-            stop.keep(cx);
-            let deadline = client.next_deadline().into_iter().chain(leaves_by).min();
-            match deadline {
-                Some(deadline) if timer.poll(cx, deadline) => {
-                    let now = Instant::now();
-                    if leaves_by.is_some_and(|end| end <= now) {
-                        return Poll::Ready(End::Closed);
-                    }
-                    if client.next_deadline().is_some_and(|deadline| deadline <= now)
-                        && client.deadline_passed(now) == Due::Close
-                    {
-                        return Poll::Ready(End::Late);
-                    }
-                }
-                _ => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-    match client.take_switched() {
-        Some(switched) if end == End::Closed => {
-            // Boxed: a connection that only speaks HTTP does not carry it.
-            let idle = limits.tunnel_idle_timeout;
-            let tunnel = {
-                let parts = connection.into_parts();
-                Box::pin(async move {
-                    let Observed { stream, read, .. } = parts.io.into_inner();
-                    let near = (stream, Bytes::from([parts.read_buf, read].concat()));
-                    match *switched {
-                        Switched::Intercept(intercept) => {
-                            let way = Way::Connection(near.0, near.1);
-                            intercept::run(way, intercept, client.link(), for_inside, limits, stop).await
-                        }
-                        other => join(near, other, idle, &stop, &mut timer).await,
-                    }
-                })
-            };
-            tunnel.await
-        }
-        _ if end == End::Late && client.is_in_first_head() => {
-            connection.into_parts().io.into_inner().tell_late();
-            end
-        }
-        _ => end,
+        },
     }
 }
 
@@ -240,16 +160,6 @@ impl Stop {
         let mut waker = self.waker.borrow_mut();
         if waker.is_none() {
             *waker = Some(cx.waker().clone());
-        }
-    }
-}
-
-fn ending(outcome: hyper::Result<()>) -> End {
-    match outcome {
-        Ok(()) => End::Closed,
-        Err(error) => {
-            tracing::debug!(%error, "a client connection broke off");
-            if error.is_parse() || error.is_parse_too_large() { End::RefusedHead } else { End::Closed }
         }
     }
 }

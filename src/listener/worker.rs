@@ -49,7 +49,7 @@ pub(super) struct WorkerCounters {
     pub(super) open: AtomicUsize,
     /// By listener.
     pub(super) open_by_listener: Vec<Counter>,
-    /// Heads that hyper refused by itself (400, 414, 431), by listener.
+    /// Heads that were refused before they were a request (400, 414, 431), by listener.
     pub(super) refused_heads: Vec<Counter>,
     /// TLS handshakes that failed, by listener.
     pub(super) refused_handshakes: Vec<Counter>,

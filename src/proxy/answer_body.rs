@@ -110,7 +110,7 @@ impl Exchange {
             Poll::Ready(Some(Ok(frame))) => {
                 // Runs for the upstream's next piece, and for the client to take this one.
                 self.client.await_upstream(Some(Instant::now() + idle));
-                // To a client over HTTP/1.1, hyper sends only trailers that the head declares.
+                // To a client over HTTP/1.1 go only trailers that the head declares.
                 let trailers = frame.is_trailers();
                 if trailers || incoming.is_end_stream() {
                     give_back(&self.client, cx, lease);

@@ -1,4 +1,4 @@
-//! Heads of requests that never become a request: what hyper refuses by itself, and what does not come in time.
+//! Heads of requests that never become a request: what cannot be read, and what does not come in time.
 //!
 //! Owns: the bytes of the answer to them, and that they are counted and logged like any other refusal.
 

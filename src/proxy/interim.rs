@@ -1,7 +1,6 @@
-//! Interim answers (1xx) of an upstream on their way to a client over HTTP/2 (RFC 9110, 15.2).
+//! Interim answers (1xx) of an upstream on their way to a client (RFC 9110, 15.2).
 //!
-//! Owns: which of them pass, what of them passes, and how many. Over HTTP/1.1 none but a 100 passes, as hyper's own: its server
-//! side can send no other, and old clients take a 103 for the final answer.
+//! Owns: which of them pass, what of them passes, and how many. Clients over HTTP/1.0 know of none.
 
 use std::cell::{Cell, RefCell};
 
@@ -27,6 +26,12 @@ struct Queue {
 }
 
 impl Interims {
+    /// Another exchange begins.
+    pub(super) fn reset(&self) {
+        self.expects.set(false);
+        self.queue.take();
+    }
+
     /// The client waits for a 100.
     pub(super) fn expect(&self) {
         self.expects.set(true);

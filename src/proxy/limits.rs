@@ -22,6 +22,8 @@ pub struct ClientLimits {
     pub min_body_rate: u64,
     /// `headers.underscores` of the listener.
     pub underscores: Underscores,
+    /// `interim_responses` of the listener: they pass to clients over HTTP/1.1.
+    pub interim_responses: bool,
 }
 
 /// `headers.underscores`: what becomes of a field that some servers take for one that the proxy sets, because they do not
@@ -46,6 +48,7 @@ impl Default for ClientLimits {
             idle_timeout: Duration::from_secs(60),
             min_body_rate: 240,
             underscores: Underscores::Reject,
+            interim_responses: false,
         }
     }
 }

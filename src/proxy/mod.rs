@@ -51,7 +51,7 @@ pub use authenticate::authenticate;
 pub use bad_head::{BadHead, refuse_head};
 pub use body::{BodyError, RequestBody};
 pub use client::{Client, Due, Malformed, Switched};
-pub use client_body::ClientBody;
+pub use client_body::{Arriving, Carrier, ClientBody};
 pub use error::Refusal;
 pub use handle::handle;
 pub use limits::{ClientLimits, Underscores};

@@ -76,6 +76,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The clock of this worker.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Whether there is an access or an audit log.
     pub fn keeps_log(&self) -> bool {
         self.log.is_some()

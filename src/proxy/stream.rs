@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, header};
 
 use super::Refusal;
 
-/// Judges a head before anything else. Over HTTP/1.1 hyper holds the limit of fields.
+/// Judges a head before anything else. Over HTTP/1.1 who reads it holds the limit of fields.
 pub(super) fn judge<B>(request: &Request<B>, fields: usize) -> Result<(), Refusal> {
     if request.headers().len() > fields { Err(Refusal::TooManyFields) } else { Ok(()) }
 }

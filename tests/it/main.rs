@@ -37,6 +37,8 @@ mod h2_rig;
 mod h2_upstream;
 mod h2_websocket;
 mod harness;
+mod http1_answers;
+mod http1_interim;
 mod idp;
 mod injection;
 mod layering;

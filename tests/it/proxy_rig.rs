@@ -216,6 +216,7 @@ impl Rig {
             trusted_proxies: TrustedProxies::default(),
             proxy_protocol: ProxyProtocol::Off,
             underscores: bearward::proxy::Underscores::Reject,
+            interim_responses: false,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),

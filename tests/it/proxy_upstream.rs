@@ -341,6 +341,7 @@ fn a_unix_socket_listener_serves_and_leaves_no_file() {
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: ProxyProtocol::Off,
         underscores: bearward::proxy::Underscores::Reject,
+        interim_responses: false,
         allow_unauthenticated: false,
         allowed_origins: Vec::new(),
         clients: Vec::new(),

@@ -57,6 +57,9 @@ block! {
         default("false") allow_unauthenticated: bool;
         /// What is taken of header fields.
         optional headers: HeaderRules;
+        /// Passes interim responses of upstreams (102, 103) on to clients over HTTP/1.1 as well; over HTTP/2 they always pass. Old clients
+        /// (Python's `http.client` is one) take a 103 for the answer.
+        default("false") interim_responses: bool;
         /// Values of `Origin` whose requests are accepted; any other request of a browser's page is refused.
         optional allowed_origins: Vec<At<Origin>>;
         /// Who may use it: names from `clients`; a request from any of them is served, every other one is refused. Needed where

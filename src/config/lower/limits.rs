@@ -11,7 +11,7 @@ use crate::proxy::{ClientLimits, Underscores};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-/// What hyper takes of a target.
+/// What is taken of a target at most.
 const MAX_TARGET: u64 = 64 * KIB - 2;
 
 pub(super) fn limits(file: &File, cx: &mut Cx<'_>) -> Option<Limits> {
@@ -50,6 +50,7 @@ pub(super) fn limits(file: &File, cx: &mut Cx<'_>) -> Option<Limits> {
             idle_timeout: block.idle_timeout.as_ref()?.value.0,
             min_body_rate: block.min_body_rate.as_ref()?.value.0,
             underscores: Underscores::default(),
+            interim_responses: false,
         },
     })
 }

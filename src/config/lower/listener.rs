@@ -92,6 +92,7 @@ fn listener(
             Some(rules) => rules.value.underscores.as_ref()?.value,
             None => Underscores::default(),
         },
+        interim_responses: block.interim_responses.as_ref()?.value,
         allowed_origins: block
             .allowed_origins
             .iter()

@@ -238,6 +238,7 @@ mod tests {
             trusted_proxies: crate::policy::trusted::TrustedProxies::default(),
             proxy_protocol: crate::listener::ProxyProtocol::Off,
             underscores: crate::proxy::Underscores::Reject,
+            interim_responses: false,
             allow_unauthenticated: false,
             allowed_origins: Vec::new(),
             clients: Vec::new(),

@@ -56,9 +56,9 @@ pub struct Client {
     task: RefCell<Option<Waker>>,
     /// The stream is to end now.
     cut: Cell<bool>,
-    /// The client says nothing more.
-    left: Cell<bool>,
-    /// For a stream: interim answers on their way to it.
+    /// Whether interim answers can be sent to it.
+    takes_interims: Cell<bool>,
+    /// Those on their way to it.
     interims: OnceCell<Rc<Interims>>,
     /// It was not asked for a body: nobody knows whether that comes.
     unasked: Cell<bool>,
@@ -68,7 +68,7 @@ pub struct Client {
     switched: RefCell<Option<Box<Switched>>>,
     /// Heads of requests that were served or refused here.
     heads: Cell<u32>,
-    malformed: RefCell<Vec<(u32, Malformed)>>,
+    malformed: Cell<Option<Malformed>>,
     /// Who sends the current request, where the route asks.
     caller: RefCell<Option<Rc<Caller>>>,
     /// What is noted of the exchange, where a line of it is wanted.
@@ -118,7 +118,9 @@ impl Client {
 
     /// A stream whose head is there.
     pub fn stream(link: Rc<Link>, watch: Rc<Watch>) -> Self {
-        Self::at(Instant::now(), link, Some(watch), Phase::Head)
+        let stream = Self::at(Instant::now(), link, Some(watch), Phase::Head);
+        stream.takes_interims.set(true);
+        stream
     }
 
     fn at(now: Instant, link: Rc<Link>, watch: Option<Rc<Watch>>, phase: Phase) -> Self {
@@ -134,13 +136,13 @@ impl Client {
             body_waker: RefCell::new(None),
             task: RefCell::new(None),
             cut: Cell::new(false),
-            left: Cell::new(false),
+            takes_interims: Cell::new(false),
             interims: OnceCell::new(),
             unasked: Cell::new(false),
             binding: Binding::default(),
             switched: RefCell::new(None),
             heads: Cell::new(0),
-            malformed: RefCell::new(Vec::new()),
+            malformed: Cell::new(None),
             caller: RefCell::new(None),
             noted: RefCell::new(None),
             verdict: RefCell::new(None),
@@ -180,25 +182,17 @@ impl Client {
         self.link.secure || self.link.forwarded.peer_is_trusted()
     }
 
-    /// The head of this number, counted from 1, is not to be served. It may be one ahead of the request being served.
+    /// The request that begins now is not to be served.
     #[cold]
-    pub fn malformed(&self, number: u32, malformed: Malformed) {
-        self.malformed.borrow_mut().push((number, malformed));
+    pub fn malformed(&self, malformed: Malformed) {
+        self.malformed.set(Some(malformed));
     }
 
     /// What is wrong with the head of the request that begins now. To be asked once a request.
     #[inline]
     pub fn take_malformed(&self) -> Option<Malformed> {
-        let number = self.heads.get().wrapping_add(1);
-        self.heads.set(number);
-        if self.malformed.borrow().is_empty() { None } else { self.malformed_at(number) }
-    }
-
-    #[cold]
-    fn malformed_at(&self, number: u32) -> Option<Malformed> {
-        let mut all = self.malformed.borrow_mut();
-        let at = all.iter().position(|(of, _)| *of == number)?;
-        Some(all.remove(at).1)
+        self.heads.set(self.heads.get().saturating_add(1));
+        self.malformed.take()
     }
 
     /// Bytes came in.
@@ -229,6 +223,9 @@ impl Client {
         self.waits_since.set(None);
         self.waited.set(Duration::ZERO);
         self.unhurried.set(false);
+        if let Some(interims) = self.interims.get() {
+            interims.reset();
+        }
         self.began.get()
     }
 
@@ -298,31 +295,15 @@ impl Client {
         self.began.get()
     }
 
-    /// How many requests were served or refused here.
+    /// The request that begins now came over HTTP/1.1. `knows`: its client may know interim answers.
     #[inline]
-    pub fn heads(&self) -> u32 {
-        self.heads.get()
-    }
-
-    /// Whether a request is being served.
-    pub fn is_served(&self) -> bool {
-        self.phase.get() == Phase::Serving
-    }
-
-    /// The client has closed its side of the connection behind a whole request.
-    pub fn has_left(&self) {
-        self.left.set(true);
-    }
-
-    /// Whether interim answers can be sent to it.
-    #[inline]
-    pub(in crate::proxy) fn takes_interims(&self) -> bool {
-        self.watch.is_some()
+    pub fn over_http1(&self, knows: bool) {
+        self.takes_interims.set(knows && self.link.limits.interim_responses);
     }
 
     /// Where interim answers go, if they can be sent.
     pub(in crate::proxy) fn interims(&self) -> Option<Rc<Interims>> {
-        self.takes_interims().then(|| Rc::clone(self.interims.get_or_init(Rc::default)))
+        self.takes_interims.get().then(|| Rc::clone(self.interims.get_or_init(Rc::default)))
     }
 
     /// Interim answers that came since they were last taken.
@@ -339,12 +320,6 @@ impl Client {
     /// Whether the connection has to end with this answer.
     pub(in crate::proxy) fn is_unasked(&self) -> bool {
         self.unasked.get()
-    }
-
-    /// Whether it has.
-    #[inline]
-    pub fn left(&self) -> bool {
-        self.left.get()
     }
 
     /// Whether the first head of the connection is not whole: nothing was sent to it yet.

@@ -44,7 +44,7 @@ pub enum Refusal {
     /// A line of the head ends with a line feed alone.
     #[error("a line of the request's head does not end with CR LF")]
     BareLineFeed,
-    /// What hyper does not take for the head of a request.
+    /// What is no head of a request.
     #[error("the head of the request is not well-formed HTTP/1.1")]
     BadHead,
     /// A head that does not fit.
