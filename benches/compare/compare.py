@@ -36,8 +36,8 @@ WORKLOADS = {
     "W9": "W1 to an HTTPS upstream over HTTP/2",
 }
 RATE, RATE_CONNECTIONS = 2000, 32
-# Where bearward runs once more with its access log.
-LOGGED = ("W1", "W7")
+# Entries beside the four proxies, and what they are measured on.
+ASIDE = {"logging": ("W1", "W7"), "relay": ("W1", "W2", "W3")}
 
 LUA = """wrk.headers["Authorization"] = "%s"
 %s
@@ -181,7 +181,7 @@ class Bench:
         """A fresh process of a proxy before the origin of this kind: (process, port, TLS port), or None."""
         port, tls_port = self.port(), self.port()
         tls = kind in ("tls", "wrong", "h2")
-        setup = Setup(self.folder, TOKEN, workers, port, tls_port, self.origin[kind], tls, kind == "h2", ca)
+        setup = Setup(self.folder, TOKEN, workers, port, tls_port, self.origin[kind], self.origin["open"], tls, kind == "h2", ca)
         command = self.commands[name](setup)
         if command is None:
             return None
@@ -343,7 +343,7 @@ def run_all(bench, options, results):
             left_out = set()
             for repetition in range(options.reps):
                 for name in names:
-                    if name == "logging" and workload not in LOGGED:
+                    if workload not in ASIDE.get(name, options.workloads):
                         continue
                     run = None if name in left_out else bench.calmly(name, workload, workers)
                     if run is None:
@@ -364,9 +364,9 @@ def main():
                "workloads": WORKLOADS, "verifies": {}, "idle": {}, "runs": []}
     try:
         if {"W7", "W8", "W9"} & set(options.workloads):
-            results["verifies"] = {name: bench.refuses_impostors(name) for name in bench.commands if name != "logging"}
+            results["verifies"] = {name: bench.refuses_impostors(name) for name in bench.commands if name not in ASIDE}
         if not options.no_idle:
-            results["idle"] = idle.measure(bench, CALLER, options.connections, resident_mib)
+            results["idle"] = idle.measure(bench, CALLER, ASIDE, options.connections, resident_mib)
         run_all(bench, options, results)
     except (KeyboardInterrupt, SystemExit):
         print("# ended early: what follows is what was measured", file=sys.stderr)

@@ -143,10 +143,10 @@ def sparse(bench, caller, a_second, count):
             bench.stop(process)
 
 
-def measure(bench, caller, connections, resident):
+def measure(bench, caller, aside, connections, resident):
     connections = min(connections, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 400) // 2)
     found = {"memory": {}, "start_ms": {}, "sparse": {}}
-    for name in (name for name in bench.commands if name != "logging"):
+    for name in (name for name in bench.commands if name not in aside):
         print(f"# at rest: {name}", file=sys.stderr)
         found["memory"][name] = memory(bench, name, caller, connections, resident)
         found["start_ms"][name] = starts(bench, name, caller)

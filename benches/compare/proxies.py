@@ -1,6 +1,6 @@
 """The four proxies, each set up for the same job and tuned for it: replace Authorization by the token and pass the
-request on over kept connections. No line a request is logged, but in bearward's second entry. Metrics are on in bearward and in Envoy,
-which has them always."""
+request on over kept connections; and a relay of bytes, which shows how much of that the kernel takes. No line a request is
+logged, but in bearward's second entry. Metrics are on in bearward and in Envoy, which has them always."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import subprocess
 class Setup:
     """What a configuration is made from."""
 
-    def __init__(self, folder, token, workers, port, tls_port, origin_port, upstream_tls=None, http2=False, ca="ca.pem"):
+    def __init__(self, folder, token, workers, port, tls_port, origin_port, open_port, upstream_tls=None, http2=False, ca="ca.pem"):
         self.folder, self.token, self.workers = folder, token, workers
-        self.port, self.tls_port, self.origin_port = port, tls_port, origin_port
+        self.port, self.tls_port, self.origin_port, self.open_port = port, tls_port, origin_port, open_port
         self.upstream_tls, self.http2, self.ca = upstream_tls, http2, os.path.join(folder, ca)
         self.cert, self.key = os.path.join(folder, "front.pem"), os.path.join(folder, "front.key")
         self.descriptors = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) - 200
@@ -133,6 +133,27 @@ backend origin
     return [shutil.which("haproxy"), "-db", "-f", path]
 
 
+def relay(s):
+    """HAProxy as a relay of bytes, which neither reads nor changes them: the least that a proxy of this kind can cost."""
+    if s.upstream_tls:
+        return None
+    path = s.write("relay.cfg", f"""global
+  nbthread {s.workers}
+  maxconn {s.connections}
+  tune.bufsize 32768
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 120s
+  timeout server 120s
+listen clients
+  bind 127.0.0.1:{s.port} backlog 4096
+  bind 127.0.0.1:{s.tls_port}
+  server origin 127.0.0.1:{s.open_port}
+""")
+    return [shutil.which("haproxy"), "-db", "-f", path]
+
+
 TYPE = "type.googleapis.com/envoy.extensions."
 
 
@@ -186,7 +207,7 @@ def envoy(s):
     return [binary, "-c", path, "--concurrency", str(s.workers), "-l", "error", "--disable-hot-restart"]
 
 
-PROXIES = {"bearward": bearward, "logging": logging, "nginx": nginx, "haproxy": haproxy, "envoy": envoy}
+PROXIES = {"bearward": bearward, "logging": logging, "nginx": nginx, "haproxy": haproxy, "envoy": envoy, "relay": relay}
 
 
 def versions():

@@ -3,7 +3,8 @@
 import statistics
 
 PEERS = ("nginx", "haproxy", "envoy")
-TITLES = {"bearward": "bearward", "logging": "with its logs", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+TITLES = {"bearward": "bearward", "logging": "with its logs", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy",
+          "relay": "relay"}
 COLOURS = {"bearward": "#c2410c", "nginx": "#15803d", "haproxy": "#1d4ed8", "envoy": "#7e22ce"}
 
 
@@ -34,7 +35,7 @@ def title(name):
 def ratios(results, workers, names):
     """Ratios of CPU time first, then the times themselves."""
     groups = grouped(results)
-    ours = [name for name in names if name not in PEERS and name != "logging"]
+    ours = [name for name in names if name not in (*PEERS, "logging", "relay")]
     peers = [name for name in names if name in PEERS]
     head = [f"{title(one)} ÷ {title(peer)}" for one in ours for peer in peers] + [f"{title(name)} µs" for name in names]
     lines = ["| | " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(head)]
@@ -67,7 +68,7 @@ def details(results, workers, names):
 
 def at_rest(results, names):
     idle = results["idle"]
-    names = [name for name in names if name in idle["memory"]]
+    names = [name for name in names if name in idle["memory"] or any(name in found for found in idle["sparse"].values())]
     lines = ["| | " + " | ".join(title(name) for name in names) + " |", "| --- |" + " ---: |" * len(names)]
 
     def row(what, of):
