@@ -192,6 +192,7 @@ fn settings(kept: &Revocation, record: &Record) -> Result<OAuthConfig, SetupErro
         parameters: std::collections::BTreeMap::new(),
         login: Box::new(login),
         dpop: false,
+        carried: Vec::new(),
         tls: TlsClientConfig { ca: kept.ca.clone(), ..TlsClientConfig::default() },
         outbound_proxy: url(&kept.outbound_proxy)?,
         connect_timeout: Duration::from_secs(5),

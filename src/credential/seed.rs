@@ -25,7 +25,7 @@ pub fn identity(oauth: &OAuthConfig) -> Identity {
     }
 }
 
-/// A digest of requested scope, audience and resource: when it changes the access token is dropped.
+/// A digest of what is asked for and of what is taken of an answer: when it changes the access token is dropped.
 pub fn request_digest(oauth: &OAuthConfig) -> String {
     let asked = (&oauth.scope, &oauth.refresh_scope, &oauth.audience, &oauth.resource);
     let mut text = serde_json::to_vec(&asked).expect("texts become JSON");
@@ -38,6 +38,9 @@ pub fn request_digest(oauth: &OAuthConfig) -> String {
     }
     if oauth.dpop {
         text.extend(b"dpop");
+    }
+    for field in &oauth.carried {
+        text.extend(field.name.bytes().chain(field.pointer.bytes()));
     }
     Fingerprint::of(&text).to_hex()[..16].to_owned()
 }

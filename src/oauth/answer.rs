@@ -157,6 +157,19 @@ impl Fields {
 
     /// Whether there is anything at this place.
     pub(super) fn has(&self, pointer: &str) -> bool {
+        self.at(pointer).is_some_and(|value| !value.is_null())
+    }
+
+    /// A copy of the text or number at this place; an empty text counts as none.
+    pub(super) fn copy_at(&self, pointer: &str) -> Option<Secret> {
+        match self.at(pointer)? {
+            Value::String(text) if !text.is_empty() => Some(Secret::from(text.as_str())),
+            Value::Number(number) => Some(Secret::new(number.to_string())),
+            _ => None,
+        }
+    }
+
+    fn at(&self, pointer: &str) -> Option<&Value> {
         let mut rest = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
         let first = rest.next().and_then(|step| self.0.get(&step));
         let found = rest.try_fold(first, |value, step| match value? {
@@ -164,7 +177,7 @@ impl Fields {
             Value::Array(list) => Some(step.parse::<usize>().ok().and_then(|index| list.get(index))),
             _ => None,
         });
-        found.flatten().is_some_and(|value| !value.is_null())
+        found.flatten()
     }
 
     /// A text; an empty one counts as none.

@@ -311,6 +311,7 @@ impl OAuthClient {
             endpoint: &shown,
             scrubber: &scrubber,
             response: None,
+            carried: &[],
             dpop: false,
             now,
         };
@@ -339,6 +340,7 @@ impl OAuthClient {
             endpoint: &endpoint,
             scrubber: &scrubber,
             response: response.as_ref(),
+            carried: &self.config.carried,
             dpop: self.config.dpop,
             now,
         };

@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::answer::{Answer, Body, Fields};
 use super::preset::Preset;
 use super::scrub::Scrubber;
-use super::{CustomResponse, Grant};
+use super::{Carried, CustomResponse, Grant};
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
@@ -116,6 +116,8 @@ pub(super) struct Judge<'a> {
     pub(super) scrubber: &'a Scrubber,
     /// Where an answer that is not OAuth's has its token.
     pub(super) response: Option<&'a CustomResponse>,
+    /// What of an answer goes with its token.
+    pub(super) carried: &'a [Carried],
     /// Whether tokens must be bound by DPoP.
     pub(super) dpop: bool,
     /// The wall clock, for `Retry-After` dates.

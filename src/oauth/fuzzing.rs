@@ -23,6 +23,7 @@ pub fn answer(status: u16, headers: http::HeaderMap, body: &[u8], which: usize) 
         scrubber: &scrubber,
         grant: &Grant::ClientCredentials,
         response: None,
+        carried: &[],
         dpop: false,
         now: UnixTime::from_millis(1_800_000_000_000),
     };

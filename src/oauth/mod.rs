@@ -70,6 +70,8 @@ pub struct OAuthConfig {
     pub login: Box<login::LoginConfig>,
     /// `dpop`: tokens are bound to a key (RFC 9449).
     pub dpop: bool,
+    /// `response` of `inject`: header fields that requests with the token must carry, and where its answer has them.
+    pub carried: Vec<Carried>,
     /// `tls` of the credential.
     pub tls: TlsClientConfig,
     /// `outbound_proxy` (credential, else global).
@@ -92,6 +94,15 @@ impl fmt::Debug for OAuthConfig {
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
+}
+
+/// A header field whose value is a member of the token's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// The field's name, lower case.
+    pub name: String,
+    /// A JSON pointer (RFC 6901).
+    pub pointer: String,
 }
 
 /// Where tokens come from.

@@ -28,7 +28,7 @@ pub struct TokenResponse {
     pub refresh_in: Option<Duration>,
     /// `scope`, where the answer names one.
     pub scope: Option<String>,
-    /// Header fields that requests with the token must carry (`custom.response.headers`).
+    /// Header fields that requests with the token must carry (`custom.response.headers`, `response` of `inject`).
     pub headers: Vec<(String, Secret)>,
     /// The `Date` of the answer, for the skew.
     pub date: Option<UnixTime>,
@@ -40,6 +40,10 @@ pub(super) fn read(mut answer: Answer, judge: &Judge<'_>) -> Result<TokenRespons
     if !answer.status.is_success() {
         return Err(judge.refusal(&answer, &body));
     }
+    let carried = match &body {
+        Body::Fields(fields) => judge.carried.iter().map(|field| fields.copy_at(&field.pointer)).collect(),
+        _ => Vec::new(),
+    };
     let body = match (judge.response, body) {
         (Some(response), Body::Fields(fields))
             if fields.has(&response.access_token) || fields.error_code().is_none() =>
@@ -57,7 +61,7 @@ pub(super) fn read(mut answer: Answer, judge: &Judge<'_>) -> Result<TokenRespons
             }
             Err(failure)
         }
-        Body::Fields(fields) => usable(&answer, fields, judge),
+        Body::Fields(fields) => usable(&answer, fields, carried, judge),
         Body::Empty => Err(unreadable(&answer, "an empty body", judge)),
         Body::Html => Err(unreadable(&answer, "an HTML page", judge)),
         Body::Other => Err(unreadable(&answer, "a body that is neither JSON nor a form", judge)),
@@ -73,7 +77,12 @@ fn unreadable(answer: &Answer, what: &str, judge: &Judge<'_>) -> Failure {
     judge.failure(answer, judge.stake.outcome_unknown(), "unreadable", message)
 }
 
-fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<TokenResponse, Failure> {
+fn usable(
+    answer: &Answer,
+    mut fields: Fields,
+    carried: Vec<Option<Secret>>,
+    judge: &Judge<'_>,
+) -> Result<TokenResponse, Failure> {
     let refresh_token = fields.take_secret("refresh_token");
     let refused = |class, reason: &str, refresh_token: Option<Secret>| {
         let kept = if refresh_token.is_some() { "; the refresh token that came with it is kept" } else { "" };
@@ -115,6 +124,18 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         }
         None => return refused(FailureClass::Configuration, "without a token_type", refresh_token),
     }
+    let mut headers = judge.response.map(|_| fields.take_texts("headers")).unwrap_or_default();
+    for (field, value) in judge.carried.iter().zip(carried) {
+        let Some(value) = value else {
+            let reason = format!(
+                "without a text or number at `{}`, which `inject` puts into `{}`; \
+                 correct `response`, or ask for the scope that brings it",
+                field.pointer, field.name
+            );
+            return refused(FailureClass::Configuration, &reason, refresh_token);
+        };
+        headers.push((field.name.clone(), value));
+    }
     let expires_in = match fields.number("expires_in") {
         // A provider that hands out a token of its cache may tell what is left of it: the next one is better.
         Some(seconds) if seconds < 0.001 => {
@@ -139,7 +160,7 @@ fn usable(answer: &Answer, mut fields: Fields, judge: &Judge<'_>) -> Result<Toke
         .find_map(|name| fields.number(name).and_then(lifetime)),
         refresh_in: fields.number("refresh_in").and_then(lifetime),
         scope: fields.words("scope"),
-        headers: judge.response.map(|_| fields.take_texts("headers")).unwrap_or_default(),
+        headers,
         date: answer.date(),
     })
 }

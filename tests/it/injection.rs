@@ -117,3 +117,48 @@ async fn what_a_vendors_answer_wants_in_each_request_is_sent_also_after_a_restar
     }
     assert_eq!(idp.posts(), 1, "the second start asks nobody");
 }
+
+#[tokio::test]
+async fn a_member_of_the_tokens_answer_stands_in_a_field_and_a_changed_place_asks_for_a_new_token() {
+    let run = Arc::new(Run::new("inject-response"));
+    run.client_secret(DEFAULT_CLIENT, DEFAULT_SECRET);
+    let idp = Idp::start(Settings::default()).await.expect("it starts");
+    let origin = OriginServer::ok();
+    let config = |inject: Value| {
+        run.config(
+            &format!("http://{}", origin.address),
+            &json!({
+                "client": {"id": DEFAULT_CLIENT, "secret": run.secret_file("client", DEFAULT_SECRET)},
+                "scope": DEFAULT_SCOPE,
+                "grant": "client_credentials",
+                "token_endpoint": idp.token_endpoint(),
+                "inject": inject,
+            }),
+        )
+    };
+    let lines = "\r\nx-token_type: theirs\r\nX-Token-Type: theirs\r\nConnection: x-token-type";
+    let ask = async |config| {
+        let bearward = Bearward::start(&run, &config).await;
+        bearward.until_state("fresh", std::time::Duration::from_secs(20)).await;
+        send(&bearward, "/", lines).await;
+        assert!(bearward.stop().await.success());
+        origin.requests().last().expect("a request").lines().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let token = json!({"header": "Authorization"});
+    let with = |member: &str| json!([token, {"header": "X-Token-Type", "response": member}]);
+    ask(config(token.clone())).await;
+    for repetition in 0..2 {
+        let seen = ask(config(with("/token_type"))).await;
+        assert_eq!(values(&seen, "x-token-type"), ["Bearer"], "start {repetition}");
+        assert!(values(&seen, "authorization")[0].starts_with("Bearer "), "{seen:?}");
+        assert_eq!(idp.posts(), 2, "the stored token came without the member, the next one with it");
+    }
+    let bearward = Bearward::start(&run, &config(with("/no/such"))).await;
+    let answer = send(&bearward, "/", lines).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(bearward.stop().await.success());
+    assert!(
+        run.everything()
+            .contains("without a text or number at `/no/such`, which `inject` puts into `x-token-type`")
+    );
+}

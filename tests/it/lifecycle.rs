@@ -88,6 +88,7 @@ impl World {
                 resource: Vec::new(),
                 parameters: Default::default(),
                 dpop: false,
+                carried: Vec::new(),
                 tls: TlsClientConfig::default(),
                 login: Box::default(),
                 outbound_proxy: None,
@@ -125,12 +126,13 @@ impl World {
     /// Another process on the same directory.
     pub(crate) async fn start(&self, config: CredentialConfig) -> Replica {
         let store = self.store().await;
-        self.start_on(config, store).await
+        Box::pin(self.start_on(config, store)).await
     }
 
     pub(crate) async fn start_on(&self, config: CredentialConfig, store: Store) -> Replica {
         let shutdown = Shutdown::new();
-        let credential = Credential::start(config, store, self.clock(), &shutdown).await.expect("it starts");
+        let credential =
+            Box::pin(Credential::start(config, store, self.clock(), &shutdown)).await.expect("it starts");
         Replica { credential, shutdown }
     }
 

@@ -221,6 +221,7 @@ impl Party {
                 resource: Vec::new(),
                 parameters: Default::default(),
                 dpop: self.auth == "dpop",
+                carried: Vec::new(),
                 tls: self.tls(),
                 login: Box::default(),
                 outbound_proxy: None,

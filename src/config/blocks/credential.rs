@@ -232,6 +232,8 @@ block! {
         optional query: NonEmpty;
         /// What stands there; `{token}` is the token, and all there is unless given.
         optional value: NonEmpty;
+        /// What stands in `header` instead of the token: the text or number at this place of the token's answer, such as `/instance_url`.
+        optional response: Pointer;
         /// Accepts that the token is in URLs, which servers write into their logs.
         default("false") allow_query: bool;
     }

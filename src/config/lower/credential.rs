@@ -150,6 +150,7 @@ fn oauth(
     };
     let tls = tls.and_then(|tls| super::certificate::client(block, tls, cx));
     let parameters = parameters(block, cx);
+    let carried = super::inject::carried(block, cx);
     let login = super::login::login(block, endpoint.as_ref(), cx);
     let (client_id, client_auth) = client?;
     let own_proxy = block.outbound_proxy.as_ref().map(|proxy| proxy.value.0.clone());
@@ -170,6 +171,7 @@ fn oauth(
         parameters,
         login: Box::new(login),
         dpop: block.dpop.is_some(),
+        carried,
         tls: tls?,
         outbound_proxy: own_proxy.or_else(|| proxy.cloned()),
         connect_timeout: CONNECT_TIMEOUT,

@@ -2,12 +2,12 @@
 
 use http::header;
 
-use crate::config::blocks::credential::{Credential, InjectBlock};
+use crate::config::blocks::credential::{Credential, GrantName, InjectBlock};
 use crate::config::context::Cx;
 use crate::config::read::At;
 use crate::credential::Injection;
 use crate::credential::injection::{Place, TOKEN, is_injectable};
-use crate::oauth::Preset;
+use crate::oauth::{Carried, Preset};
 
 /// Where the token stands.
 pub(super) fn injection(block: &Credential, preset: &Preset, cx: &mut Cx<'_>) -> Option<Injection> {
@@ -27,7 +27,7 @@ pub(super) fn injection(block: &Credential, preset: &Preset, cx: &mut Cx<'_>) ->
         cx.error(inject.span, "`inject` is empty: no request would carry the token")
             .hint("remove it, or name a `header`, a `cookie` or a `query` parameter");
     }
-    for item in &inject.value.items {
+    for item in inject.value.items.iter().filter(|item| item.value.response.is_none()) {
         let Some(place) = place(item, preset, cx) else { continue };
         match place {
             Place::Header(name, value) if name == header::AUTHORIZATION => {
@@ -41,7 +41,63 @@ pub(super) fn injection(block: &Credential, preset: &Preset, cx: &mut Cx<'_>) ->
             }
         }
     }
+    if !inject.value.items.is_empty() && inject.value.items.iter().all(|item| item.value.response.is_some()) {
+        cx.error(
+            inject.span,
+            "no request would carry the token: each place has something else of its answer",
+        )
+        .hint("add `{header: Authorization}`");
+    }
     Some(injection)
+}
+
+/// What stands in requests beside the token, out of its answer.
+pub(super) fn carried(block: &Credential, cx: &mut Cx<'_>) -> Vec<Carried> {
+    let mut carried: Vec<Carried> = Vec::new();
+    let Some(inject) = &block.inject else { return carried };
+    for item in &inject.value.items {
+        let Some(pointer) = &item.value.response else { continue };
+        if block.grant.as_ref().is_some_and(|grant| grant.value == GrantName::Static) {
+            cx.error(pointer.span, "a `static` token comes without an answer")
+                .hint("a fixed value is set by the route's `request_headers`");
+            continue;
+        }
+        let inject = &item.value;
+        let others = [
+            inject.scheme.as_ref().map(|at| at.span),
+            inject.value.as_ref().map(|at| at.span),
+            inject.cookie.as_ref().map(|at| at.span),
+            inject.query.as_ref().map(|at| at.span),
+        ];
+        if let Some(other) = others.into_iter().flatten().next() {
+            cx.error(other, "`response` stands alone in a header field")
+                .also(pointer.span, "here")
+                .hint("write `header` and `response`, nothing else");
+            continue;
+        }
+        let Some(name) = &inject.header else {
+            cx.error(pointer.span, "this names no place").hint("write the `header` that it stands in");
+            continue;
+        };
+        if name.value == header::AUTHORIZATION || !is_injectable(&name.value) {
+            cx.error(name.span, format!("nothing of an answer is put into `{}`", name.value))
+                .hint("use another field");
+            continue;
+        }
+        let taken = inject_names(block).filter(|other| **other == name.value).count() > 1;
+        let field = Carried { name: name.value.as_str().to_owned(), pointer: pointer.value.0.clone() };
+        if taken {
+            cx.error(item.span, format!("two values are put into `{}`", name.value))
+                .hint("remove one of them");
+        }
+        carried.push(field);
+    }
+    carried
+}
+
+fn inject_names(block: &Credential) -> impl Iterator<Item = &http::HeaderName> {
+    let items = block.inject.iter().flat_map(|inject| &inject.value.items);
+    items.filter_map(|item| item.value.header.as_ref().map(|name| &name.value))
 }
 
 fn refuse_twice(twice: bool, item: &At<InjectBlock>, cx: &mut Cx<'_>) {

@@ -142,6 +142,13 @@ fn each_mistake_has_a_message_with_its_place_and_remedy() {
         ("{allow_query: true}", "this names no place"),
         ("[{header: X-Key}, {header: x-key}]", "into the same place twice"),
         ("[]", "no request would carry the token"),
+        ("{header: X-Org, response: /org}", "add `{header: Authorization}`"),
+        ("[{header: X-Key}, {response: /org}]", "write the `header`"),
+        ("[{header: X-Key}, {header: Host, response: /org}]", "nothing of an answer is put into `host`"),
+        ("[{header: X-Key}, {header: X-Org, response: org}]", "is not a JSON pointer"),
+        ("[{header: X-Key}, {header: X-Org, response: /org, value: a}]", "stands alone"),
+        ("[{header: X-Key}, {header: X-Key, response: /org}]", "two values"),
+        ("[{header: X-Org, response: /org}, {header: X-Org, response: /b}, {header: X-Key}]", "two values"),
     ] {
         check(seed, &format!("inject: {inject}"), &[words]);
     }

@@ -80,6 +80,34 @@ async fn case_10_token_type_is_case_insensitive_and_anything_but_bearer_is_refus
 }
 
 #[tokio::test]
+async fn a_member_that_goes_with_the_token_is_found_or_missed_without_losing_the_refresh_token() {
+    let check = async |pointer: &str, expected: Option<&str>| {
+        let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"rt-1","a/b":"slash","empty":"",
+            "org":{"ids":["x",7]},"none":null}"#;
+        let provider = Provider::start(vec![json(body)]).await;
+        let carried = vec![Carried { name: "x-org".into(), pointer: pointer.into() }];
+        match refresh(OAuthConfig { carried, ..config(provider.url("/token")) }).await {
+            Ok(token) => {
+                let (name, value) = &token.headers[0];
+                assert_eq!((name.as_str(), Some(value.expose())), ("x-org", expected), "{pointer}");
+            }
+            Err(failure) => {
+                assert_eq!(expected, None, "{pointer}: {}", failure.message);
+                assert_eq!(failure.class, FailureClass::Configuration);
+                assert!(failure.message.contains("which `inject` puts into `x-org`"), "{}", failure.message);
+                assert_eq!(failure.refresh_token, Some(Secret::from("rt-1")));
+            }
+        }
+    };
+    check("/org/ids/1", Some("7")).await;
+    check("/org/ids/0", Some("x")).await;
+    check("/a~1b", Some("slash")).await;
+    for missed in ["/org", "/org/ids/2", "/empty", "/none", "/nothing"] {
+        check(missed, None).await;
+    }
+}
+
+#[tokio::test]
 async fn cases_13_and_18_each_encoding_of_the_body_is_read() {
     let gzip = |text: &str| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -193,6 +221,7 @@ proptest::proptest! {
             now: NOW,
             grant: &Grant::ClientCredentials,
             response: None,
+            carried: &[],
             dpop: false,
         };
         match token::read(answer, &judge) {

@@ -215,6 +215,7 @@ fn config(token_endpoint: url::Url) -> OAuthConfig {
         resource: Vec::new(),
         parameters: BTreeMap::new(),
         dpop: false,
+        carried: Vec::new(),
         tls: TlsClientConfig::default(),
         login: Box::default(),
         outbound_proxy: None,
