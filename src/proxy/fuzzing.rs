@@ -9,6 +9,7 @@ use super::headers;
 /// Fields of one hop (RFC 9110, 7.6.1) and of the client's own credentials.
 const NEVER: &[&str] = &[
     "connection",
+    "close",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -42,8 +43,7 @@ pub fn request(mut fields: HeaderMap) {
         assert!(!fields.contains_key(*name), "{name}");
     }
     assert_eq!(fields.get_all(header::AUTHORIZATION).iter().count(), 1);
-    let kept = ["host", "content-length", "authorization", "via"];
-    for name in nominated.iter().filter(|name| !kept.contains(&name.as_str()) && *name != "expect") {
+    for name in nominated.iter().filter(|name| !headers::is_protected(name.as_str())) {
         assert!(!fields.contains_key(name), "{name} was nominated");
     }
 }

@@ -78,7 +78,8 @@ pub(super) fn judge_request(
                 seen.trailer = true;
                 true
             }
-            "keep-alive" | "proxy-connection" | "http2-settings" => true,
+            // `Close` is a connection option that is no field (RFC 9110, 16.3.1, RFC 9112, 9.6).
+            "keep-alive" | "close" | "proxy-connection" | "http2-settings" => true,
             "proxy-authorization" | "x-original-url" | "x-rewrite-url" => true,
             "forwarded" | "x-real-ip" => !trusted,
             // The injected value replaces the client's; a proof for another token is of no use.
@@ -144,7 +145,7 @@ pub(super) fn judge_answer(headers: &HeaderMap, remove: &mut Vec<HeaderName>) ->
                 framing.chunked = true;
                 true
             }
-            "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" => true,
+            "keep-alive" | "close" | "proxy-connection" | "te" | "trailer" | "upgrade" => true,
             "proxy-authenticate" | "proxy-authentication-info" => true,
             _ => false,
         };
@@ -223,7 +224,7 @@ fn is_known_option(option: &[u8]) -> bool {
 }
 
 /// Fields that a `Connection` field cannot remove.
-fn is_protected(name: &str) -> bool {
+pub(super) fn is_protected(name: &str) -> bool {
     matches!(
         name,
         "authorization"

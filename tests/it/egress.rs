@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::h2_rig::Client;
 use crate::harness::bearward::Bearward;
+use crate::harness::eventually;
 use crate::harness::run::Run;
 use crate::proxy_rig::{OriginServer, TOKEN, Wire, field_of, problem, status};
 
@@ -150,8 +151,11 @@ async fn the_first_rule_decides_and_what_none_takes_is_denied() {
         (&json!("Bearer"), &json!("bearward-placeholder"))
     );
     assert_eq!(field_of(&stub, "cache-control").as_deref(), Some("no-store"));
-    let log = run.everything();
-    assert!(log.contains("\"decision\":\"denied\"") && log.contains("no rule allows it"), "{log}");
+    eventually("both denials are logged", Duration::from_secs(10), async || {
+        let log = run.everything();
+        (log.contains("\"decision\":\"denied\"") && log.contains("no rule allows it")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

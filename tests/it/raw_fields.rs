@@ -107,6 +107,7 @@ fn hops() -> Vec<Row> {
         ),
         gone("HTTP2-Settings: AAMAAABkAAQAAP__\r\n", &["http2-settings"]),
         gone("Proxy-Authorization: Basic eDp5\r\n", &["proxy-authorization"]),
+        gone("Close: x\r\nConnection: keep-alive, x-a\r\n", &["close", "connection"]),
         get("few options", &format!("Connection: {}\r\n", vec!["x-a"; 32].join(","))).passes(),
         get("too many options", &format!("Connection: {}\r\n", vec!["x-a"; 33].join(","))).refused(),
     ];
