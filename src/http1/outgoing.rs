@@ -65,7 +65,14 @@ impl<B> Outgoing<B> {
     /// Nothing more of the body is written: what was framed so far is the end.
     pub fn break_off(&mut self) {
         self.body = None;
-        self.framing = Writing::Done;
+        if !self.ends_with_connection() {
+            self.framing = Writing::Done;
+        }
+    }
+
+    /// Whether the end of the connection would be taken for that of the message, which is not whole.
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.framing, Writing::ToTheEnd)
     }
 
     /// Whether the message was written whole.

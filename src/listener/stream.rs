@@ -23,6 +23,15 @@ pub(super) enum ClientStream {
     Inside(Box<TlsStream<BufReader<Way>>>),
 }
 
+impl ClientStream {
+    /// Has the peer see that what it got is not whole. TLS shows that by itself: nothing says that it is over.
+    pub(super) fn reset_when_dropped(&self) {
+        if let Self::Plain(Socket::Tcp(stream)) = self {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
 /// Which version of HTTP the handshake settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {

@@ -84,7 +84,12 @@ pub(super) async fn serve(
             // Somebody still holds the body of the request that switched: nobody knows whose the bytes are.
             Err(_) => Ended::Closed(End::Closed),
         },
-        Err(end) => Ended::Closed(end),
+        Err(end) => {
+            if connection.outgoing.ends_with_connection() {
+                connection.wire.stream.borrow().reset_when_dropped();
+            }
+            Ended::Closed(end)
+        }
     }
 }
 
