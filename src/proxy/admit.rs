@@ -71,6 +71,12 @@ pub(super) fn admit<B>(site: &Site, client: &Client, request: &Request<B>) -> Re
     if !path::stays_inside(rest) {
         return Err(path::PathError::Escapes.into());
     }
+    let is_this = |read: &str| {
+        site.table.find(authority.as_ref(), client.link.local_ip, read, method) == Match::Route(index)
+    };
+    if !path::is_odd(&route.path_prefix) && !path::is_read_alike(&path, is_this) {
+        return Err(path::PathError::Ambiguous.into());
+    }
     let path = match (&route.rewrite_prefix, path) {
         (Some(prefix), path) => Some(join(prefix, &path[route.path_prefix.len()..])),
         (None, Cow::Owned(path)) => Some(path),

@@ -26,6 +26,11 @@ pub enum PathError {
     /// Encoded dots or slashes that lead out of the matched prefix once decoded.
     #[error("the path would leave its route once its escapes are decoded")]
     Escapes,
+    /// Another route's or rule's for who decodes escapes, merges slashes or drops parameters.
+    #[error(
+        "the path is another route's for a server that decodes its escapes, merges its slashes or drops its parameters"
+    )]
+    Ambiguous,
 }
 
 /// Brings a path into normal form: escapes of unreserved characters decoded (RFC 3986, 6.2.2.2), dot segments
@@ -77,16 +82,83 @@ pub fn stays_inside(rest: &str) -> bool {
     true
 }
 
+/// Whether servers could read a path in several ways.
+pub fn is_odd(path: &str) -> bool {
+    path.contains(['%', ';']) || path.contains("//")
+}
+
+/// Whether `is_alike` holds for each way in which a server may read a normal path: with `%2e`, `%2f` and `%5c` decoded once, or
+/// until nothing changes; with slashes merged; without `;parameters`.
+pub fn is_read_alike(path: &str, mut is_alike: impl FnMut(&str) -> bool) -> bool {
+    if !is_odd(path) {
+        return true;
+    }
+    let mut is_each_alike = |text: &str| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .into_iter()
+            .all(|(merges, drops)| is_alike(&read(text, merges, drops)))
+    };
+    is_each_alike(path)
+        && (!path.contains('%') || (is_each_alike(&open(path, b"ef")) && is_each_alike(&open_escapes(path))))
+}
+
+/// A path as a server reads it that merges slashes, or drops parameters.
+fn read(text: &str, merges: bool, drops: bool) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut ends_open = false;
+    for segment in text.split(['/', '\\']).skip(1) {
+        let segment = if drops { segment.split(';').next().unwrap_or_default() } else { segment };
+        ends_open = segment == "." || segment == ".." || (segment.is_empty() && merges);
+        match segment {
+            "." => {}
+            "" if merges => {}
+            ".." => {
+                kept.pop();
+            }
+            segment => kept.push(segment),
+        }
+    }
+    let end = if ends_open || kept.is_empty() { "/" } else { "" };
+    kept.iter().flat_map(|segment| ["/", segment]).chain([end]).collect()
+}
+
 /// Decodes `%2e`, `%2f`, `%5c` and `%25` until nothing changes: for judging only, never for sending.
 fn open_escapes(rest: &str) -> String {
-    let mut text = rest.to_ascii_lowercase();
+    let mut text = rest.to_owned();
     loop {
-        let next = text.replace("%25", "%").replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+        let next = open(&open(&text, b"5"), b"ef");
         if next == text {
             return text;
         }
         text = next;
     }
+}
+
+/// Decodes the escapes `%2` with these digits behind, once; with `e` and `f`, `%5c` too.
+fn open(text: &str, digits: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        let escape = rest.as_bytes().get(at + 1..at + 3).map(|both| [both[0], both[1].to_ascii_lowercase()]);
+        let byte = match escape {
+            Some([b'2', digit]) if digits.contains(&digit) => match digit {
+                b'e' => '.',
+                b'f' => '/',
+                _ => '%',
+            },
+            Some([b'5', b'c']) if digits.contains(&b'f') => '\\',
+            _ => {
+                out.push('%');
+                rest = &rest[at + 1..];
+                continue;
+            }
+        };
+        out.push(byte);
+        rest = &rest[at + 3..];
+    }
+    out.push_str(rest);
+    out
 }
 
 fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, PathError> {
@@ -230,6 +302,29 @@ mod tests {
         check("a..b", true);
     }
 
+    #[test]
+    fn each_reading_of_a_path_is_judged() {
+        let check = |path: &str, expected: &[&str]| {
+            let mut read = std::collections::BTreeSet::new();
+            assert!(
+                is_read_alike(path, |other| read.insert(other.to_owned()) || !other.is_empty()),
+                "{path}"
+            );
+            assert_eq!(read.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{path}");
+        };
+        check("/plain/.well-known/x", &[]);
+        check("/a;x/b", &["/a/b", "/a;x/b"]);
+        check("//a/", &["//a/", "/a/"]);
+        check("/a%2Fb", &["/a%2Fb", "/a/b"]);
+        check("/x/%2e%2E/Api/y", &["/Api/y", "/x/%2e%2E/Api/y"]);
+        check("/a%252fb", &["/a%252fb", "/a/b"]);
+        check("/a%5Cb%20c", &["/a%5Cb%20c", "/a/b%20c"]);
+        check("/api%2f..;/y", &["/api%2f../y", "/api%2f..;/y", "/api/..;/y", "/y"]);
+        check("/%", &["/%"]);
+        check("/%2", &["/%2"]);
+        assert!(!is_read_alike("/a%2Fb", |read| read == "/a%2Fb"));
+    }
+
     proptest! {
         #[test]
         fn the_normal_form_is_normal(path in "/([a-c./]|%2[eEfF5]|%61|%7e|;){0,24}") {
@@ -245,6 +340,7 @@ mod tests {
         fn any_text_is_judged_without_a_panic(path in "\\PC{0,40}") {
             let _ = normalize(&path);
             let _ = stays_inside(&path);
+            let _ = is_read_alike(&path, |read| read.starts_with('/') || !path.starts_with('/'));
         }
 
         #[test]

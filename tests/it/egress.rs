@@ -125,6 +125,12 @@ async fn the_first_rule_decides_and_what_none_takes_is_denied() {
     check(&format!("{here}/admin"), 403, Some("not-this"));
     check(&format!("{here}/x/../admin/y"), 403, Some("not-this"));
     check(&format!("{here}/%61dmin"), 403, Some("not-this"));
+    for read_so_by_others in
+        ["//admin", "/x/%2e%2e/admin/y", "/admin%2fy", "/admin;x/y", "/x%2f..%2fadmin", "/%2e/admin"]
+    {
+        check(&format!("{here}{read_so_by_others}"), 400, None);
+    }
+    check(&format!("{here}/a%2fb"), 200, None);
     check(&format!("{here}/administration"), 200, None);
     check(&format!("http://127.0.0.1:{other}/"), 403, None);
     check(&format!("http://localhost:{port}/"), 403, None);

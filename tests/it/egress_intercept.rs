@@ -360,6 +360,7 @@ async fn rules_judge_the_requests_inside_one_by_one() {
             "{line}: {answer}"
         );
     }
+    assert_eq!(status(&ask("GET /x/%2e%2e/admin").await), 400, "the upstream could read it as denied");
     let stub = ask("POST /oauth/token").await;
     assert_eq!(status(&stub), 200, "{stub}");
     assert!(stub.contains("bearward-placeholder") && !stub.contains(TOKEN), "{stub}");

@@ -80,7 +80,7 @@ block! {
         optional clients: Vec<At<Name>>;
         /// Methods; without them, all. Not for `tunnel`, where none is seen.
         optional methods: Vec<At<Method>>;
-        /// The beginning of the path, on segment boundaries. Not for `tunnel`.
+        /// The beginning of the path, on segment boundaries. A path that a server could read as another entry's, by decoding `%2f` or `%2e`, merging slashes or dropping `;parameters`, is refused with 400. Not for `tunnel`.
         optional path_prefix: PathPrefix;
     }
 }

@@ -189,7 +189,7 @@ block! {
     struct Match = "match" {
         /// Hosts of the request; one with a port is for that port alone. Without it, the listener's bind address and `localhost`.
         optional hosts: Vec<At<Host>>;
-        /// The beginning of the path, on segment boundaries.
+        /// The beginning of the path, on segment boundaries. A path that a server could read as another entry's, by decoding `%2f` or `%2e`, merging slashes or dropping `;parameters`, is refused with 400.
         default("/") path_prefix: PathPrefix;
         /// Methods; without it, all.
         optional methods: Vec<At<Method>>;

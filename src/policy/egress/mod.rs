@@ -78,6 +78,30 @@ pub enum Form<'a> {
     Intercepted(&'a Method, &'a str),
 }
 
+impl<'a> Form<'a> {
+    /// The path, where it is seen.
+    pub fn path(self) -> Option<&'a str> {
+        match self {
+            Self::Connection => None,
+            Self::Request(_, path) | Self::SecureRequest(_, path) | Self::Intercepted(_, path) => Some(path),
+        }
+    }
+
+    /// The same for another path.
+    #[must_use]
+    pub fn with_path<'b>(self, path: &'b str) -> Form<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Connection => Form::Connection,
+            Self::Request(method, _) => Form::Request(method, path),
+            Self::SecureRequest(method, _) => Form::SecureRequest(method, path),
+            Self::Intercepted(method, _) => Form::Intercepted(method, path),
+        }
+    }
+}
+
 /// Why a rule does not decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {

@@ -63,8 +63,12 @@ fn judge<B>(egress: &Egress, client: &Client, request: &Request<B>) -> Result<Ad
     };
     let caller = client.caller();
     let name = caller.as_ref().map(|caller| &caller.name);
-    let (rule, action) = match egress.decide(client, &Ask { target: &target, client: name, form }) {
+    let ask = Ask { target: &target, client: name, form };
+    let (rule, action) = match egress.decide(client, &ask) {
         Decision::Denied(rule) => return Ok(Admitted::Local(Local::Denied(rule))),
+        Decision::Rule(rule) if !egress.reads_alike(&ask, rule) => {
+            return Err(path::PathError::Ambiguous.into());
+        }
         Decision::Rule(rule) => (rule, egress.rules[rule].config.rule.action),
         Decision::Spared if scheme == Scheme::Https => (egress.rules.len() - 1, Action::Upgrade),
         Decision::Spared => (egress.rules.len() - 1, Action::Forward),

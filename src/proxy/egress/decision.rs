@@ -9,6 +9,7 @@ use super::{Egress, Inside};
 use crate::names::Name;
 use crate::policy::egress::{Action, Ask, Target, decide};
 use crate::proxy::Client;
+use crate::route::path;
 use crate::telemetry::access::Record;
 use crate::telemetry::throttle::Throttle;
 
@@ -83,6 +84,18 @@ impl Egress {
             });
         }
         decision
+    }
+
+    /// Whether the rule that decided decides as well for servers that read the path otherwise.
+    pub(super) fn reads_alike(&self, ask: &Ask<'_>, rule: usize) -> bool {
+        let Some(path) = ask.form.path() else { return true };
+        let prefix = self.rules[rule].config.rule.condition.path_prefix.as_deref();
+        let rules = &self.rules[..self.rules.len() - 1];
+        let decides = |read: &str| {
+            let ask = Ask { form: ask.form.with_path(read), ..*ask };
+            decide(rules.iter().map(|site| &site.config.rule), &ask) == Some(rule)
+        };
+        prefix.is_some_and(path::is_odd) || path::is_read_alike(path, decides)
     }
 
     /// A client broke off the handshake of an interception. Most often it does not trust the authority.

@@ -152,8 +152,12 @@ impl Egress {
         let path = path::normalize(uri.path())?;
         let name = inside.caller.as_ref().map(|caller| &caller.name);
         let form = Form::Intercepted(request.method(), &path);
-        let rule = match self.decide(client, &Ask { target: &inside.target, client: name, form }) {
+        let ask = Ask { target: &inside.target, client: name, form };
+        let rule = match self.decide(client, &ask) {
             Decision::Denied(rule) => return Ok(Admitted::Local(Local::Denied(rule))),
+            Decision::Rule(rule) if !self.reads_alike(&ask, rule) => {
+                return Err(path::PathError::Ambiguous.into());
+            }
             Decision::Rule(rule) => rule,
             Decision::Spared => self.rules.len() - 1,
         };
