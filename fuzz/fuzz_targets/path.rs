@@ -1,8 +1,8 @@
-//! Paths: the normal form is its own normal form, holds no dot segment, and stays inside where it is said to, however
-//! often a server decodes it.
+//! Paths: the normal form is its own normal form, holds no dot segment, stays inside where it is said to, however often a server
+//! decodes it, and is not read into a place where it is said not to be read.
 #![no_main]
 
-use bearward::route::path::{normalize, stays_inside};
+use bearward::route::path::{is_read_alike, normalize, stays_inside};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -23,7 +23,34 @@ fuzz_target!(|text: &str| {
             decoded = decode(&decoded);
         }
     }
+    let there = is_there(&path);
+    if is_read_alike(&path, |read| is_there(read) == there) {
+        let mut decoded = path.as_bytes().to_vec();
+        for _ in 0..4 {
+            let merged = climb(&decoded);
+            assert_eq!(is_there(&merged), there, "{path} is read as {merged}");
+            decoded = decode(&decoded);
+        }
+    }
 });
+
+/// Merges slashes, takes `\` for one, and follows dot segments.
+fn climb(path: &[u8]) -> String {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for segment in path.split(|byte| matches!(byte, b'/' | b'\\')) {
+        match segment {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", String::from_utf8_lossy(&kept.join(&b'/')))
+}
+
+/// Whether a path is read below `/a`, by one who takes it as it is.
+fn is_there(path: &str) -> bool {
+    path == "/a" || path.starts_with("/a/")
+}
 
 /// Percent-decodes once, as a server would.
 fn decode(bytes: &[u8]) -> Vec<u8> {

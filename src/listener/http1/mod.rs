@@ -72,6 +72,7 @@ pub(super) async fn serve(
         outgoing: Outgoing::new(COPIED),
         leaves_by: None,
         broke_off: false,
+        looked_at: 0,
     };
     let served = connection.serve().await;
     drop(guard);
@@ -105,6 +106,8 @@ struct Connection<'c> {
     leaves_by: Option<Instant>,
     /// The body of the answer was not whole.
     broke_off: bool,
+    /// How much of a head was there when it was found not to be whole.
+    looked_at: usize,
 }
 
 /// Lets nobody read on when the connection has ended, however it does.
@@ -155,21 +158,23 @@ impl Connection<'_> {
 
     /// Waits for the head of a request.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Asked, NoHead>> {
-        let mut again = false;
         loop {
-            if self.wire.has_unread() {
+            let seen = self.looked_at;
+            if self.wire.reader.borrow().unread.len() > seen {
                 self.client.bytes_arrived();
                 let unread = &mut self.wire.reader.borrow_mut().unread;
-                match head::read_request(unread, self.limits, again) {
-                    Ok(Some(asked)) => return Poll::Ready(Ok(asked)),
-                    Ok(None) => {}
+                match head::read_request(unread, self.limits, seen > 0) {
+                    Ok(Some(asked)) => {
+                        self.looked_at = 0;
+                        return Poll::Ready(Ok(asked));
+                    }
+                    Ok(None) => self.looked_at = unread.len(),
                     Err(reason) => return Poll::Ready(Err(NoHead::Bad(reason))),
                 }
             }
             match self.wire.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::End(End::Closed))),
-                // Without what was there before, nothing was looked at yet.
-                Poll::Ready(Ok(count)) => again = count < self.wire.reader.borrow().unread.len(),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
                     if self.stop.wish() == Wish::Finish && self.client.is_idle() {
                         return Poll::Ready(Err(NoHead::End(End::Closed)));
