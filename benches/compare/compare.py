@@ -326,6 +326,7 @@ def arguments():
                         help="another build of bearward beside it")
     parser.add_argument("--no-idle", action="store_true", help="leave out memory, start and sparse traffic")
     parser.add_argument("--connections", type=int, default=10000, help="idle connections to hold (10000)")
+    parser.add_argument("--join", type=words, default=[], metavar="FILES", help="results.json of earlier runs that count as well")
     parser.add_argument("--out", help="folder for results.json, results.md and plot.svg; without it the tables are only printed")
     options = parser.parse_args()
     for given, known in ((options.workloads, WORKLOADS), (options.proxies, PROXIES)):
@@ -354,6 +355,24 @@ def run_all(bench, options, results):
                           f"{run['proxy_busy']:.2f}, foreign {run['foreign']:.2f}, bad {run['bad']}/{run['errors']}", file=sys.stderr)
 
 
+def join(results, earlier):
+    """Adds the repetitions of an earlier run of the same length."""
+    if earlier["seconds"] != results["seconds"]:
+        sys.exit(f"the runs to be joined took {earlier['seconds']} s each")
+    for run in earlier["runs"]:
+        results["runs"].append(dict(run, repetition=run["repetition"] + results["repetitions"]))
+    results["repetitions"] += earlier["repetitions"]
+    results["date"] = f"{earlier['date']} and {results['date']}"
+
+
+def raw(results):
+    """JSON with a line a run."""
+    rounded = [{key: round(value, 4) if isinstance(value, float) else value for key, value in run.items()} for run in results["runs"]]
+    lines = ",\n".join("  " + json.dumps(run) for run in rounded)
+    rest = json.dumps(dict(results, runs=[]), indent=1)
+    return rest.replace('"runs": []', '"runs": [\n' + lines + "\n ]") + "\n"
+
+
 def main():
     options = arguments()
     raise_descriptor_limit()
@@ -372,11 +391,14 @@ def main():
         print("# ended early: what follows is what was measured", file=sys.stderr)
     finally:
         bench.end()
+    for file in options.join:
+        with open(file) as earlier:
+            join(results, json.load(earlier))
     text = report.markdown(results)
     print(text)
     if options.out:
         os.makedirs(options.out, exist_ok=True)
-        for name, content in (("results.json", json.dumps(results, indent=1) + "\n"), ("results.md", text),
+        for name, content in (("results.json", raw(results)), ("results.md", text),
                               ("plot.svg", report.plot(results))):
             with open(os.path.join(options.out, name), "w") as file:
                 file.write(content)
