@@ -86,7 +86,7 @@ pub(super) fn relay(
 }
 
 /// Whether what follows this answer on its connection cannot be trusted, or is no place for a request of ours: RFC 9112,
-/// 6.3, and hyper writes in HTTP/1.0 to who answered so, where no body goes without a length.
+/// 6.3, and who speaks HTTP/1.0 reads no chunks.
 pub(super) fn is_last_of_connection(version: Version, headers: &HeaderMap) -> bool {
     version < Version::HTTP_11
         || (headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH))
