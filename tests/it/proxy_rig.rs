@@ -100,7 +100,9 @@ pub(crate) fn read_message(stream: &mut TcpStream) -> Option<String> {
         return Some(String::from_utf8_lossy(&bytes).into_owned());
     }
     if head.contains("transfer-encoding: chunked") {
-        while !bytes.ends_with(b"0\r\n\r\n") {
+        // A head may end with a 0 as well.
+        let body = bytes.len();
+        while !bytes[body..].ends_with(b"0\r\n\r\n") {
             bytes.push(read_byte(stream)?);
         }
     } else if let Some(length) = field_of(&head, "content-length").and_then(|length| length.parse().ok()) {
