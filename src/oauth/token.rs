@@ -126,9 +126,10 @@ fn usable(
     }
     let mut headers = judge.response.map(|_| fields.take_texts("headers")).unwrap_or_default();
     for (field, value) in judge.carried.iter().zip(carried) {
-        let Some(value) = value else {
+        // Without it, what a client sends in its place would pass.
+        let Some(value) = value.filter(is_field_value) else {
             let reason = format!(
-                "without a text or number at `{}`, which `inject` puts into `{}`; \
+                "without a text or number that fits a header at `{}`, which `inject` puts into `{}`; \
                  correct `response`, or ask for the scope that brings it",
                 field.pointer, field.name
             );
@@ -168,6 +169,11 @@ fn usable(
 /// A positive lifetime, at most [`MAX_LIFETIME`]; zero means "never" where providers write it for a refresh token.
 fn lifetime(seconds: f64) -> Option<Duration> {
     (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME))
+}
+
+/// Whether a header field can have this value.
+fn is_field_value(value: &Secret) -> bool {
+    value.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Whether the token is printable ASCII without spaces (RFC 6750 2.1 allows less; providers use more).

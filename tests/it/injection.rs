@@ -157,8 +157,7 @@ async fn a_member_of_the_tokens_answer_stands_in_a_field_and_a_changed_place_ask
     let answer = send(&bearward, "/", lines).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(bearward.stop().await.success());
-    assert!(
-        run.everything()
-            .contains("without a text or number at `/no/such`, which `inject` puts into `x-token-type`")
-    );
+    assert!(run.everything().contains(
+        "without a text or number that fits a header at `/no/such`, which `inject` puts into `x-token-type`"
+    ));
 }

@@ -82,7 +82,7 @@ async fn case_10_token_type_is_case_insensitive_and_anything_but_bearer_is_refus
 #[tokio::test]
 async fn a_member_that_goes_with_the_token_is_found_or_missed_without_losing_the_refresh_token() {
     let check = async |pointer: &str, expected: Option<&str>| {
-        let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"rt-1","a/b":"slash","empty":"",
+        let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"rt-1","a/b":"slash","empty":"","lines":"a\r\nb","umlaut":"ü",
             "org":{"ids":["x",7]},"none":null}"#;
         let provider = Provider::start(vec![json(body)]).await;
         let carried = vec![Carried { name: "x-org".into(), pointer: pointer.into() }];
@@ -102,7 +102,7 @@ async fn a_member_that_goes_with_the_token_is_found_or_missed_without_losing_the
     check("/org/ids/1", Some("7")).await;
     check("/org/ids/0", Some("x")).await;
     check("/a~1b", Some("slash")).await;
-    for missed in ["/org", "/org/ids/2", "/empty", "/none", "/nothing"] {
+    for missed in ["/org", "/org/ids/2", "/empty", "/none", "/nothing", "/lines", "/umlaut"] {
         check(missed, None).await;
     }
 }
