@@ -154,6 +154,7 @@ async fn a_member_of_the_tokens_answer_stands_in_a_field_and_a_changed_place_ask
         assert_eq!(idp.posts(), 2, "the stored token came without the member, the next one with it");
     }
     let bearward = Bearward::start(&run, &config(with("/no/such"))).await;
+    bearward.until_state("misconfigured", std::time::Duration::from_secs(20)).await;
     let answer = send(&bearward, "/", lines).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(bearward.stop().await.success());
