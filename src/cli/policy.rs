@@ -13,9 +13,9 @@ use crate::credential::binding;
 use crate::listener::{BindAddress, ListenerConfig};
 use crate::names::Name;
 use crate::origin::{Origin, Scheme};
-use crate::policy::egress::{Action, Ask, Form, Target, decide};
+use crate::policy::egress::{Action, Ask, Form, Target};
 use crate::policy::network::NetworkGuard;
-use crate::proxy::egress::{EgressConfig, RuleConfig};
+use crate::proxy::egress::{EgressConfig, RuleConfig, reads_alike};
 use crate::route::authority::Authority;
 use crate::route::path;
 use crate::upstream;
@@ -190,7 +190,7 @@ impl Scene<'_> {
                     let _ = writeln!(text, "decides; it would be denied, but for `dry_run`");
                     return self.spared(form, text).await;
                 }
-                None if !self.is_read_alike(&ask, place) => {
+                None if !reads_alike(&|| egress.rules.iter().map(|rule| &rule.rule), &ask, place) => {
                     let _ = writeln!(text, "decides\nDENIED: {}", path::PathError::Ambiguous);
                     return None;
                 }
@@ -206,15 +206,6 @@ impl Scene<'_> {
         }
         let _ = writeln!(text, "DENIED: no rule allows it");
         None
-    }
-
-    fn is_read_alike(&self, ask: &Ask<'_>, place: usize) -> bool {
-        let Some(path) = ask.form.path() else { return true };
-        let rules = || self.egress.rules.iter().map(|rule| &rule.rule);
-        let prefix = self.egress.rules[place].rule.condition.path_prefix.as_deref();
-        let decides =
-            |read: &str| decide(rules(), &Ask { form: ask.form.with_path(read), ..*ask }) == Some(place);
-        prefix.is_some_and(path::is_odd) || path::is_read_alike(path, decides)
     }
 
     async fn spared(&self, form: Form<'_>, text: &mut String) -> Option<Action> {

@@ -7,7 +7,7 @@ use std::io;
 
 use super::{Egress, Inside};
 use crate::names::Name;
-use crate::policy::egress::{Action, Ask, Target, decide};
+use crate::policy::egress::{Action, Ask, Rule, Target, decide};
 use crate::proxy::Client;
 use crate::route::path;
 use crate::telemetry::access::Record;
@@ -61,6 +61,20 @@ impl Verdict {
     }
 }
 
+/// Whether the rule of this index, which decides, decides as well for servers that read the path otherwise.
+pub fn reads_alike<'r, R>(rules: &impl Fn() -> R, ask: &Ask<'_>, rule: usize) -> bool
+where
+    R: Iterator<Item = &'r Rule>,
+{
+    let Some(path) = ask.form.path() else { return true };
+    let prefix = rules().nth(rule).and_then(|rule| rule.condition.path_prefix.as_deref());
+    let decides = |read: &str| {
+        let ask = Ask { form: ask.form.with_path(read), ..*ask };
+        decide(rules(), &ask) == Some(rule)
+    };
+    prefix.is_some_and(path::is_odd) || path::is_read_alike(path, decides)
+}
+
 impl Egress {
     /// Decides and tells the logs.
     pub(super) fn decide(&self, client: &Client, ask: &Ask<'_>) -> Decision {
@@ -86,16 +100,9 @@ impl Egress {
         decision
     }
 
-    /// Whether the rule that decided decides as well for servers that read the path otherwise.
     pub(super) fn reads_alike(&self, ask: &Ask<'_>, rule: usize) -> bool {
-        let Some(path) = ask.form.path() else { return true };
-        let prefix = self.rules[rule].config.rule.condition.path_prefix.as_deref();
-        let rules = &self.rules[..self.rules.len() - 1];
-        let decides = |read: &str| {
-            let ask = Ask { form: ask.form.with_path(read), ..*ask };
-            decide(rules.iter().map(|site| &site.config.rule), &ask) == Some(rule)
-        };
-        prefix.is_some_and(path::is_odd) || path::is_read_alike(path, decides)
+        let rules = self.rules.iter().take(self.rules.len() - 1);
+        reads_alike(&|| rules.clone().map(|site| &site.config.rule), ask, rule)
     }
 
     /// A client broke off the handshake of an interception. Most often it does not trust the authority.

@@ -39,6 +39,7 @@ pub(super) use admit::admit;
 pub(super) use connect::{Local, answer};
 pub use connect::{Tunnel, TunnelCount};
 pub(super) use decision::Verdict;
+pub use decision::reads_alike;
 pub use intercept::{Inside, Intercept};
 
 /// Upstreams that one worker keeps for a listener.
